@@ -1,0 +1,235 @@
+"""Grad-CAM from scratch (Selvaraju et al. 2017, arXiv 1610.02391).
+
+The network is cut at one layer: what lies before it runs without autograd, only what lies behind it
+is back-propagated. Nothing of the network changes: mode, ``requires_grad``, ``.grad`` and hooks are
+afterwards as they were, also when something fails.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from lazyutils.errors import ClearError
+
+Targets = Tensor | int | None
+"""One class an image (``int64 [N]``), one class for all, or None for the predicted class of each."""
+EPSILON = 1e-7
+
+
+@dataclass(frozen=True)
+class LayerGradients:
+    """One layer seen from a class's logit.
+
+    Attributes:
+        activations: ``A``, the layer's output, ``float32 [N, K, h, w]``.
+        gradients: ``dy/dA`` of each image's own target logit ``y``, same shape.
+        logits: ``float32 [N, classes]``.
+        targets: ``int64 [N]``, the classes explained.
+    """
+
+    activations: Tensor
+    gradients: Tensor
+    logits: Tensor
+    targets: Tensor
+
+
+@dataclass(frozen=True)
+class ClassActivationMaps:
+    """What ``GradCAM`` returns.
+
+    Attributes:
+        raw: the weighted sum of equation 2 before its ReLU, ``float32 [N, h, w]``, in units of the logit.
+        displayed: at the images' size, each scaled to 0-1, ``float32 [N, H, W]``.
+        targets: ``int64 [N]``, the classes explained.
+        logits: ``float32 [N, classes]``.
+    """
+
+    raw: Tensor
+    displayed: Tensor
+    targets: Tensor
+    logits: Tensor
+
+    @property
+    def empty(self) -> Tensor:
+        """``bool [N]``: maps without any heat, because ReLU removed all or the layer's map is constant."""
+        return self.displayed.amax((1, 2)) == 0
+
+
+class GradCAM:
+    """Where a convolutional layer finds evidence for a class.
+
+    Args:
+        model: maps images ``float32 [N, C, H, W]`` to logits ``[N, classes]``.
+        layer: dotted name of a layer with spatial output, such as ``"conv3"`` or ``"net.layer4.1.conv2"``.
+        batch_size: images a pass.
+
+    Raises:
+        ClearError: the model has no such layer (the message lists those there are).
+    """
+
+    def __init__(self, model: nn.Module, layer: str, batch_size: int = 500) -> None:
+        find_layer(model, layer)
+        self.model, self.layer, self.batch_size = model, layer, batch_size
+
+    def __call__(self, images: Tensor, targets: Targets = None) -> ClassActivationMaps:
+        """Maps of the target classes.
+
+        Args:
+            images: ``float32 [N, C, H, W]`` on the model's device.
+            targets: one class an image, one class for all, or None for the predicted classes.
+
+        Raises:
+            ClearError: NaN in the images, another device, a class out of range, a layer without maps.
+        """
+        parts = []
+        for part, classes in batches(self.model, images, targets, self.batch_size):
+            seen = layer_gradients(self.model, self.layer, part, classes)
+            raw = weighted_sum(seen.activations, seen.gradients)
+            parts.append((raw, to_display(raw, images.shape[2:]), seen.targets, seen.logits))
+        return ClassActivationMaps(*(torch.cat(column) for column in zip(*parts, strict=True)))
+
+
+def weighted_sum(activations: Tensor, gradients: Tensor) -> Tensor:
+    """Equations 1 and 2 without the ReLU: ``sum_k alpha_k A_k`` with ``alpha_k`` the mean gradient, ``[N, h, w]``."""
+    alpha = gradients.mean(dim=(2, 3), keepdim=True)  # [N, K, 1, 1]
+    return (alpha * activations).sum(dim=1)
+
+
+def to_display(raw: Tensor, size: torch.Size | tuple[int, int]) -> Tensor:
+    """A raw map as it is shown: ReLU, scaled to 0-1, bilinearly resized, scaled again.
+
+    The order is that of the ``grad-cam`` package, to which the result is equal.
+
+    Args:
+        raw: ``float32 [N, h, w]``.
+        size: height and width of the result.
+    """
+    small = scale(raw.relu())
+    large = F.interpolate(small[:, None], size=tuple(size), mode="bilinear", align_corners=False)[:, 0]
+    return scale(large.clamp(min=0))
+
+
+def scale(maps: Tensor) -> Tensor:
+    """Each of ``maps [N, h, w]`` shifted to a minimum of 0 and divided by its maximum; constants become 0."""
+    shifted = maps - maps.amin(dim=(1, 2), keepdim=True)
+    return shifted / (EPSILON + shifted.amax(dim=(1, 2), keepdim=True))
+
+
+def layer_gradients(model: nn.Module, layer: str, images: Tensor, targets: Targets = None) -> LayerGradients:
+    """Activations of a layer and the gradient of each image's target logit with respect to them.
+
+    Args:
+        model: run in evaluation mode, restored afterwards.
+        layer: dotted name.
+        images: ``float32 [N, C, H, W]``.
+        targets: see ``Targets``.
+
+    Raises:
+        ClearError: the layer gives no spatial maps, runs not exactly once, or does not reach the logits.
+    """
+    module = find_layer(model, layer)
+    with evaluating(model), cut_at(module) as outputs:
+        logits = model(images)
+        if len(outputs) != 1:
+            raise ClearError(f"layer {layer!r} runs {len(outputs)} times in a forward pass: choose one that runs once")
+        (activations,) = outputs
+        if not isinstance(activations, Tensor) or activations.dim() != 4:
+            raise ClearError(f"layer {layer!r} has no spatial maps [N, K, h, w]: choose a convolutional layer")
+        classes = as_classes(targets, logits)
+        scores = logits.gather(1, classes[:, None]).sum()  # images are independent: one backward serves all
+        gradients = torch.autograd.grad(scores, activations, allow_unused=True)[0] if scores.requires_grad else None
+    if gradients is None:
+        raise ClearError(f"layer {layer!r} does not reach the logits: choose one that does")
+    return LayerGradients(activations.detach(), gradients, logits.detach(), classes)
+
+
+@contextmanager
+def cut_at(module: nn.Module) -> Iterator[list[Tensor]]:
+    """Record gradients only behind ``module``, and collect its outputs; the hook never outlives the block.
+
+    The collected output is a leaf of its own, and the network goes on with a copy of it: an operation
+    in place behind the module (``ReLU(inplace=True)``, ``+=``) changes the copy.
+    """
+    outputs: list[Tensor] = []
+
+    def hook(_module: nn.Module, _inputs: tuple, output: Tensor) -> Tensor:
+        if not isinstance(output, Tensor):
+            outputs.append(output)
+            return output
+        outputs.append(output.detach().clone().requires_grad_())
+        torch.set_grad_enabled(True)  # until the surrounding no_grad ends
+        return outputs[-1].clone()
+
+    handle = module.register_forward_hook(hook)
+    try:
+        with torch.no_grad():
+            yield outputs
+    finally:
+        handle.remove()
+
+
+@contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """Evaluation mode inside the block; every submodule's own mode afterwards."""
+    modes = [(module, module.training) for module in model.modules()]
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, mode in modes:
+            module.training = mode
+
+
+def find_layer(model: nn.Module, name: str) -> nn.Module:
+    """The submodule with a dotted name.
+
+    Raises:
+        ClearError: there is none; lists all names.
+    """
+    layers = {key: module for key, module in model.named_modules() if key}
+    if name not in layers:
+        raise ClearError(f"{type(model).__name__} has no layer {name!r}: choose one of {', '.join(layers)}")
+    return layers[name]
+
+
+def batches(
+    model: nn.Module, images: Tensor, targets: Targets, batch_size: int
+) -> Iterator[tuple[Tensor, Targets]]:
+    """Checked images in parts of ``batch_size``, each with its targets."""
+    check_images(model, images)
+    if not isinstance(targets, Tensor):
+        yield from ((part, targets) for part in images.split(batch_size))
+    elif targets.shape != (len(images),):
+        raise ClearError(f"{len(images)} images need as many targets, not {list(targets.shape)}")
+    else:
+        yield from zip(images.split(batch_size), targets.split(batch_size), strict=True)
+
+
+def check_images(model: nn.Module, images: Tensor) -> None:
+    """Refuse images that the model can't take, with what to do about it."""
+    parameter = next(model.parameters())
+    if images.dim() != 4 or not len(images):
+        raise ClearError(f"images of shape {list(images.shape)}: give [N, C, H, W] with at least one image")
+    if images.device != parameter.device:
+        raise ClearError(f"images on {images.device}, model on {parameter.device}: move one with .to(device)")
+    if images.dtype != parameter.dtype:
+        raise ClearError(f"images are {images.dtype}, the model is {parameter.dtype}: convert one with .to(dtype)")
+    if not images.isfinite().all():
+        raise ClearError("images hold NaN or infinite values: mend them first")
+
+
+def as_classes(targets: Targets, logits: Tensor) -> Tensor:
+    """Targets as ``int64 [N]`` on the logits' device, each a class that the model has."""
+    if targets is None:
+        return logits.detach().argmax(dim=1)
+    classes = torch.as_tensor(targets, device=logits.device).expand(len(logits))
+    n_classes = logits.shape[1]
+    if classes.is_floating_point() or classes.min() < 0 or classes.max() >= n_classes:
+        raise ClearError(f"targets must be whole numbers from 0 to {n_classes - 1}")
+    return classes.long()
