@@ -169,7 +169,9 @@ def colored_mnist(
     return splits
 
 
-def recolor(digits: ColoredDigits, colors: Tensor, palette: str = "study", noise: float = 20.0, seed: int = 0) -> ColoredDigits:
+def recolor(
+    digits: ColoredDigits, colors: Tensor, palette: str = "study", noise: float = 20.0, seed: int = 0
+) -> ColoredDigits:
     """The same digits on other backgrounds (counterfactuals), with fresh texture.
 
     Args:
@@ -242,3 +244,13 @@ def stratified_split(labels: Tensor, train_size: int, validation_size: int, seed
     splitter = StratifiedShuffleSplit(1, train_size=train_size, test_size=validation_size, random_state=seed)
     train, validation = next(splitter.split(np.zeros(len(labels)), labels.numpy()))
     return torch.from_numpy(train), torch.from_numpy(validation)
+
+
+def easy_subsets(
+    path: str | Path, train_size: int, validation_size: int, seed: int, device: torch.device | str = "cpu"
+) -> tuple[ColoredDigits, ColoredDigits]:
+    """A stratified training and validation subset of the easy set, drawn by ``seed``."""
+    with safe_open(path, framework="pt") as file:
+        labels = file.get_tensor("easy.labels")
+    train, validation = stratified_split(labels, train_size, validation_size, seed)
+    return load(path, "easy", train).to(device), load(path, "easy", validation).to(device)

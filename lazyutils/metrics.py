@@ -10,6 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from lazyutils.data import ColoredDigits
+
 
 def accuracy(predictions: Tensor, labels: Tensor) -> float:
     """Share of ``predictions int64 [N]`` that equal ``labels``, 0 to 1."""
@@ -43,6 +45,17 @@ def followed(predictions: Tensor, labels: Tensor, colors: Tensor) -> dict[str, f
     }
 
 
+def cheating(
+    easy_predictions: Tensor, easy: ColoredDigits, hard_predictions: Tensor, hard: ColoredDigits
+) -> dict[str, float]:
+    """A network's figures on both sets: accuracies, and who is followed on the hard one."""
+    return {
+        "easy_accuracy": accuracy(easy_predictions, easy.labels),
+        "hard_accuracy": accuracy(hard_predictions, hard.labels),
+        **followed(hard_predictions, hard.labels, hard.colors),
+    }
+
+
 def mutual_information_bits(counts: Tensor) -> float:
     """Plug-in mutual information of a contingency table ``[R, C]``, in bits."""
     joint = counts.double() / counts.sum()
@@ -68,3 +81,10 @@ def wilson_interval(share: float, n: int, z: float = 1.96) -> tuple[float, float
     center = (share + z * z / (2 * n)) / (1 + z * z / n)
     half = z / (1 + z * z / n) * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
     return center - half, center + half
+
+
+def most_confident(probabilities: Tensor, among: Tensor) -> Tensor:
+    """Indices ``int64 [M]`` of the images where ``among bool [N]`` is True, surest answer first."""
+    candidates = among.nonzero()[:, 0]
+    confidence = probabilities[candidates].max(1).values
+    return candidates[confidence.argsort(descending=True)]

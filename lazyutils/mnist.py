@@ -114,9 +114,11 @@ def download(filename: str, folder: Path) -> Path:
     """``filename`` from the first mirror that answers; raises the last mirror's ``OSError``."""
     for position, mirror in enumerate(MNIST.mirrors, start=1):
         try:
-            with urllib.request.urlopen(mirror + filename, timeout=TIMEOUT_SECONDS) as response:
-                with open(folder / filename, "wb") as target:
-                    shutil.copyfileobj(response, target)
+            with (
+                urllib.request.urlopen(mirror + filename, timeout=TIMEOUT_SECONDS) as response,
+                open(folder / filename, "wb") as target,
+            ):
+                shutil.copyfileobj(response, target)
             return folder / filename
         except OSError:
             if position == len(MNIST.mirrors):

@@ -145,6 +145,17 @@ class ResNet18(nn.Module):
         return self.tuned(self.frozen(x))
 
 
+class TunedHalf(nn.Module):
+    """A ResNet-18's trainable half as a network of its own: the output of layer3 in, logits out."""
+
+    def __init__(self, model: ResNet18) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, features: Tensor) -> Tensor:
+        return self.model.tuned(features)
+
+
 ARCHITECTURES: dict[str, Callable[..., nn.Module]] = {
     model.__name__: model for model in (LazyCNN, RobustCNN, ColorCritic, ResNet18)
 }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 import torch
@@ -13,7 +13,9 @@ from torch.nn import functional as F
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
+from lazyutils.data import ColoredDigits
 from lazyutils.errors import ClearError, DivergedError
+from lazyutils.metrics import accuracy
 
 PRECISIONS = ("float32", "bfloat16")
 
@@ -118,9 +120,7 @@ def check_fit(epochs: int, batch_size: int, precision: str) -> None:
         raise ClearError(f"unknown precision {precision!r}: choose one of {', '.join(PRECISIONS)}")
 
 
-def take(
-    images: Tensor, labels: Tensor, index: Tensor, augment: Augment | None, generator: torch.Generator
-) -> Batch:
+def take(images: Tensor, labels: Tensor, index: Tensor, augment: Augment | None, generator: torch.Generator) -> Batch:
     """The batch at ``index``, augmented, in ``channels_last`` layout."""
     chosen = images[index]
     if augment is not None:
@@ -131,9 +131,12 @@ def take(
 
 
 @torch.no_grad()
-def batched(function: Callable[[Tensor], Tensor], images: Tensor, batch_size: int = 500) -> Tensor:
-    """``function`` over all images in batches, without gradients: ``[N, ...]``."""
-    return torch.cat([function(part) for part in images.split(batch_size)])
+def batched(
+    function: Callable[[Tensor], Tensor], images: Tensor, batch_size: int = 500, precision: str = "float32"
+) -> Tensor:
+    """``function`` over all images in batches, without gradients: ``float32 [N, ...]``."""
+    with torch.autocast(images.device.type, torch.bfloat16, enabled=precision == "bfloat16"):
+        return torch.cat([function(part).float() for part in images.split(batch_size)])
 
 
 def predict(model: nn.Module, images: Tensor, batch_size: int = 500) -> Tensor:
@@ -144,6 +147,23 @@ def predict(model: nn.Module, images: Tensor, batch_size: int = 500) -> Tensor:
         return batched(model, images, batch_size)
     finally:
         model.train(was_training)
+
+
+@dataclass
+class AccuracyCurves:
+    """An ``on_epoch`` callback that notes the accuracy on named sets after every epoch.
+
+    ``values`` maps each name to one accuracy (0 to 1) an epoch; nothing is selected by it.
+    """
+
+    model: nn.Module
+    sets: Mapping[str, ColoredDigits]
+    values: dict[str, list[float]] = field(default_factory=dict)
+
+    def __call__(self, epoch: int) -> None:
+        for name, digits in self.sets.items():
+            predictions = predict(self.model, digits.images).argmax(1)
+            self.values.setdefault(name, []).append(accuracy(predictions, digits.labels))
 
 
 @dataclass

@@ -1,0 +1,51 @@
+# `make` alone lists the targets.
+PROFILE ?= quick
+SET ?=
+CORES ?= 2
+VENV := .venv
+PYTHON := $(VENV)/bin/python
+RUNS := $(PYTHON) -m lazyutils.cli
+
+.DEFAULT_GOAL := help
+.PHONY: help book notebooks serve test bench check clean
+
+help: ## list the targets
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+	@echo '  PROFILE=smoke|quick|full|gpu, SET="task.parameter=value ...", CORES=n'
+
+$(VENV)/.installed: requirements.txt pyproject.toml
+	test -x $(PYTHON) || python3 -m venv $(VENV)
+	$(PYTHON) -m pip install -q -r requirements.txt
+	$(PYTHON) -m pip install -q --no-deps -e .
+	touch $@
+
+$(VENV)/.tested: $(VENV)/.installed tests/requirements.txt tests/requirements-nodeps.txt
+	$(PYTHON) -m pip install -q -r tests/requirements.txt
+	$(PYTHON) -m pip install -q --no-deps -r tests/requirements-nodeps.txt
+	touch $@
+
+node_modules/.package-lock.json: package.json package-lock.json
+	-npm ci --ignore-scripts --no-audit --no-fund || echo "npm failed: the site will load its scripts from CDNs" >&2
+
+book: notebooks ## run the tasks of PROFILE and build the site in _build/html
+	$(RUNS) site --profile $(PROFILE)
+
+notebooks: $(VENV)/.installed node_modules/.package-lock.json ## run the tasks of PROFILE only
+	$(RUNS) run --profile $(PROFILE) --cores $(CORES) --set $(SET)
+
+serve: ## show _build/html at http://localhost:8000
+	$(PYTHON) -m http.server 8000 --bind 127.0.0.1 --directory _build/html
+
+test: $(VENV)/.tested node_modules/.package-lock.json ## run the tests
+	$(PYTHON) -m pytest
+
+bench: $(VENV)/.tested ## run the side-by-side benchmarks
+	for script in benchmarks/bench_*.py; do $(PYTHON) $$script || exit 1; done
+
+check: $(VENV)/.tested ## lint, format and notebook pairs
+	$(PYTHON) -m ruff check .
+	$(PYTHON) -m ruff format --check .
+	$(PYTHON) -m lazyutils.notebooks check
+
+clean: ## remove the site and all runs; MNIST and the environment stay
+	rm -rf _build runs .snakemake
