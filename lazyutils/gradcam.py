@@ -198,9 +198,7 @@ def find_layer(model: nn.Module, name: str) -> nn.Module:
     return layers[name]
 
 
-def batches(
-    model: nn.Module, images: Tensor, targets: Targets, batch_size: int
-) -> Iterator[tuple[Tensor, Targets]]:
+def batches(model: nn.Module, images: Tensor, targets: Targets, batch_size: int) -> Iterator[tuple[Tensor, Targets]]:
     """Checked images in parts of ``batch_size``, each with its targets."""
     check_images(model, images)
     if not isinstance(targets, Tensor):
