@@ -1,0 +1,146 @@
+"""An executed notebook as a page of the book: no trace of the machine, every figure described, long code folded."""
+
+from __future__ import annotations
+
+import base64
+import re
+from collections.abc import Iterable, Mapping
+from copy import deepcopy
+from typing import Any
+
+from nbformat import NotebookNode
+from nbformat.v4 import new_markdown_cell
+
+from lazyutils.errors import ClearError
+
+FOLD_FROM_LINES = 13
+PAGE_TAGS = {"parameters": "remove-cell", "bootstrap": "remove-cell", "injected-parameters": "hide-input"}
+"""How cells with these tags appear: the parameters as they ran stand for the defaults."""
+PROMPTS = {"injected-parameters": "Parameters of this run"}
+UNDESCRIBED = re.compile(r"<img\b(?![^>]*\balt=(\"[^\"]|'[^']))", re.IGNORECASE)
+
+
+def clean(notebook: NotebookNode, page: str, private: Mapping[str, str]) -> NotebookNode:
+    """A copy that is the same for every run with the same results, and ready for the site.
+
+    Timings, progress bars and paths of the machine go; alt text moves to where MyST-NB reads it;
+    parameters and long code are folded.
+
+    Args:
+        notebook: executed, nbformat 4.
+        page: its name in messages.
+        private: text to replace in sources and outputs, such as ``{"/home/me/book": "."}``.
+
+    Raises:
+        ClearError: a failed cell, a figure without alt text, or two figures in one cell.
+    """
+    notebook = deepcopy(notebook)
+    for key in set(notebook.metadata) - {"kernelspec", "language_info", "widgets"}:
+        del notebook.metadata[key]
+    for number, cell in enumerate(notebook.cells, start=1):
+        for key in ("papermill", "execution"):
+            cell.metadata.pop(key, None)
+        cell.source = scrub(cell.source, private)
+        if cell.cell_type == "code":
+            cell.outputs = [scrub(output, private) for output in cell.outputs if output.get("name") != "stderr"]
+            place = f"{page}: cell {number}"
+            refuse_failure(cell, place)
+            describe_figure(cell, place)
+            fold(cell)
+    return notebook
+
+
+def scrub(value: Any, private: Mapping[str, str]) -> Any:
+    """``value`` with private text replaced in every string but those of binary images."""
+    if isinstance(value, str):
+        for text, replacement in private.items():
+            value = value.replace(f"{text}/", "" if replacement == "." else f"{replacement}/")
+            value = value.replace(text, replacement)
+        return value
+    if isinstance(value, list):
+        return [scrub(item, private) for item in value]
+    if isinstance(value, dict):
+        return NotebookNode({k: v if k.startswith("image/") else scrub(v, private) for k, v in value.items()})
+    return value
+
+
+def refuse_failure(cell: NotebookNode, place: str) -> None:
+    """Raise if the cell ended in an exception."""
+    for output in cell.outputs:
+        if output.output_type == "error":
+            raise ClearError(f"{place} failed with {output.ename}: {output.evalue.splitlines()[0][:200]}")
+
+
+def describe_figure(cell: NotebookNode, place: str) -> None:
+    """Give the page the alt text and width that ``plots.show`` left in the output's metadata."""
+    figures = [figure for output in cell.outputs for figure in images(output)]
+    if any(UNDESCRIBED.search(as_text(output.get("data", {}).get("text/html", ""))) for output in cell.outputs):
+        raise ClearError(f"{place} has an <img> without alt text")
+    if len(figures) > 1:
+        raise ClearError(f"{place} shows {len(figures)} figures: show one a cell, each has its own alt text")
+    for _, metadata in figures:
+        if not metadata.get("alt", "").strip():
+            raise ClearError(f"{place} shows a figure without alt text: use lazyutils.plots.show(figure, alt=...)")
+        image = {"alt": " ".join(metadata["alt"].split()), "classes": "run-figure dark-light"}
+        if "width" in metadata:
+            image["width"] = f"{metadata['width']}px"
+        cell.metadata.setdefault("mystnb", {})["image"] = image
+
+
+def images(output: NotebookNode) -> list[tuple[str, dict[str, Any]]]:
+    """The output's picture, at most one, and the metadata that belongs to it."""
+    kinds = [kind for kind in output.get("data", {}) if kind.startswith("image/")][:1]
+    return [(output.data[kind], output.metadata.get(kind, {})) for kind in kinds]
+
+
+def as_text(value: str | Iterable[str]) -> str:
+    """nbformat's text, one string or a list of lines, as one string."""
+    return value if isinstance(value, str) else "".join(value)
+
+
+def fold(cell: NotebookNode) -> None:
+    """Hide what a reader need not see first, behind a button that says what it is."""
+    tags = cell.metadata.setdefault("tags", [])
+    wanted = {PAGE_TAGS[tag] for tag in tags if tag in PAGE_TAGS}
+    lines = len(cell.source.splitlines())
+    if lines >= FOLD_FROM_LINES:
+        wanted.add("hide-input")
+    tags.extend(sorted(wanted - set(tags)))
+    if "hide-input" in tags:
+        prompt = next((PROMPTS[tag] for tag in tags if tag in PROMPTS), f"Show the code ({lines} lines)")
+        cell.metadata.setdefault("mystnb", {})["code_prompt_show"] = prompt
+        cell.metadata.mystnb["code_prompt_hide"] = prompt.replace("Show", "Hide")
+
+
+def add_facts(notebook: NotebookNode, record: Mapping[str, Any], launch: Mapping[str, str]) -> None:
+    """Put a line under the title: which profile, seeds, hardware and commit made this page.
+
+    Args:
+        notebook: changed in place.
+        record: the task's results (the contract of a run).
+        launch: name of a service and the address that opens the clean notebook there.
+    """
+    seeds = ", ".join(map(str, record["seeds"]))
+    facts = [
+        f"profile {record['profile']}",
+        f"seed{'s' * (len(record['seeds']) > 1)} {seeds}",
+        f"{record['seconds']:.0f} s on {record['device']}",
+        f"commit {(record['commit'] or 'unknown')[:10]}",
+        *(f"[open in {service}]({address})" for service, address in launch.items()),
+    ]
+    cell = new_markdown_cell("{.run-facts}\n" + " · ".join(facts), id="run-facts")
+    notebook.cells.insert(1, cell)
+
+
+def hero(notebooks: Iterable[NotebookNode]) -> tuple[bytes, str]:
+    """The book's one picture and its alt text: the figure of the first cell tagged ``hero``.
+
+    Raises:
+        ClearError: no cleaned notebook has one.
+    """
+    for notebook in notebooks:
+        for cell in notebook.cells:
+            if "hero" in cell.metadata.get("tags", []):
+                for content, _ in (figure for output in cell.get("outputs", []) for figure in images(output)):
+                    return base64.b64decode(content), cell.metadata.mystnb["image"]["alt"]
+    raise ClearError("no executed notebook has a figure in a cell tagged 'hero': the front page needs one")

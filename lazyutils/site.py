@@ -1,0 +1,229 @@
+"""The site: a staged copy of ``book/`` with one run's notebooks and results, built by Jupyter Book.
+
+``python -m lazyutils.site runs/quick`` shows that run; without a run, the published edition.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import nbformat
+import yaml
+
+from lazyutils import pages, sitecheck
+from lazyutils.errors import ClearError, MissingArtefactError
+
+VENDOR = {
+    "mathjax/es5/tex-svg.js": "mathjax/tex-svg.js",
+    "@jupyter-widgets/html-manager/dist/embed.js": "widgets/embed.js",
+}
+"""Files of npm packages that the offline site needs, and where they go below ``assets/vendor``."""
+PROBLEM = re.compile(r"^(?:(?P<place>\S.*?): )?(?:WARNING|ERROR|CRITICAL): (?P<text>.+)$", re.MULTILINE)
+Report = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Repository:
+    """The repo's own address, from ``repository`` in ``_config.yml``."""
+
+    owner: str
+    name: str
+    branch: str
+
+    @property
+    def url(self) -> str:
+        """``https://github.com/OWNER/NAME``."""
+        return f"https://github.com/{self.owner}/{self.name}"
+
+    def launch(self, task: str) -> dict[str, str]:
+        """Where Colab and Kaggle open the clean notebook of ``task``."""
+        place = f"{self.owner}/{self.name}"
+        raw = f"https://raw.githubusercontent.com/{place}/{self.branch}/notebooks/{task}.ipynb"
+        return {
+            "Colab": f"https://colab.research.google.com/github/{place}/blob/{self.branch}/notebooks/{task}.ipynb",
+            "Kaggle": f"https://kaggle.com/kernels/welcome?src={raw}",
+        }
+
+
+def repository(root: Path) -> Repository | None:
+    """The address in ``_config.yml``, None while it is unset.
+
+    Raises:
+        ClearError: it is no ``https://github.com/OWNER/REPO``.
+    """
+    settings = yaml.safe_load((root / "_config.yml").read_text(encoding="utf-8")).get("repository", {})
+    url = settings.get("url") or ""
+    if not url:
+        return None
+    match = re.fullmatch(r"https://github\.com/([\w.-]+)/([\w.-]+?)(?:\.git)?/?", url)
+    if match is None:
+        raise ClearError(
+            f"repository.url in _config.yml is {url!r}: write https://github.com/OWNER/REPO, or leave it empty"
+        )
+    return Repository(match[1], match[2], settings.get("branch") or "main")
+
+
+def build(run_dir: Path | None = None, root: Path = Path(), report: Report = print) -> Path:
+    """Build ``_build/html``; an earlier site stays as it is until the new one is whole.
+
+    Args:
+        run_dir: a finished run such as ``runs/quick``; None shows the published edition.
+        root: the repository.
+        report: receives the log, line by line.
+
+    Returns:
+        The site's first page.
+
+    Raises:
+        ClearError: a missing or failed task page, an unknown key, a broken link, a figure without
+            alt text: whatever is wrong, with the page's name.
+    """
+    started, root = time.perf_counter(), root.resolve()
+    source = stage(run_dir, root, report)
+    work = root / "_build" / "work"
+    shutil.rmtree(work, ignore_errors=True)
+    jupyter_book(source, work)
+    built = work / "_build" / "html"
+    sitecheck.check(built)
+    site = root / "_build" / "html"
+    shutil.rmtree(site, ignore_errors=True)
+    built.rename(site)
+    shutil.rmtree(work)
+    count = len(list(site.rglob("*.html")))
+    report(f"site: {site / 'index.html'} ({count} pages, {time.perf_counter() - started:.0f} s)")
+    return site / "index.html"
+
+
+def task_names(root: Path) -> list[str]:
+    """The book's tasks: every notebook in ``notebooks/``, in order."""
+    return sorted(path.stem for path in (root / "notebooks").glob("task*.ipynb"))
+
+
+def stage(run_dir: Path | None, root: Path, report: Report) -> Path:
+    """Copy pages, notebooks, results and assets to ``_build/source`` and return it."""
+    source = root / "_build" / "source"
+    shutil.rmtree(source, ignore_errors=True)
+    skip = shutil.ignore_patterns("tasks", "results", "__pycache__") if run_dir else None
+    shutil.copytree(root / "book", source / "book", ignore=skip)
+    for name in ("_config.yml", "_toc.yml"):
+        shutil.copyfile(root / name, source / name)
+    address = repository(root)
+    if address is None:
+        report("repository.url is not set in _config.yml: the site has no launch buttons")
+    folders = (run_dir / "notebooks", run_dir / "results") if run_dir else (root / "book/tasks", root / "book/results")
+    notebooks = []
+    for task in task_names(root):
+        notebook, record = read_task(task, *folders, root)
+        notebooks.append(notebook)
+        pages.add_facts(notebook, record, address.launch(task) if address else {})
+        write(source / f"book/tasks/{task}.ipynb", nbformat.writes(notebook))
+        write(source / f"book/results/{task}.json", json.dumps(record))
+    picture, _ = pages.hero(notebooks)
+    (source / "book/assets/hero.png").write_bytes(picture)
+    copy_vendor(root, source / "book/assets/vendor", report)
+    return source
+
+
+def read_task(task: str, notebooks: Path, results: Path, root: Path) -> tuple[nbformat.NotebookNode, dict[str, Any]]:
+    """A task's cleaned notebook and its results.
+
+    Raises:
+        MissingArtefactError: the run has no such page.
+        ClearError: the page was made from another version of the notebook.
+    """
+    path, record_path = notebooks / f"{task}.ipynb", results / f"{task}.json"
+    for needed in (path, record_path):
+        if not needed.is_file():
+            raise MissingArtefactError(f"page {task}: {needed} is missing: run `make book` to make it")
+    private = {str(root): ".", str(Path.home()): "~"}
+    executed = nbformat.read(path, as_version=4)
+    refuse_stale(executed, nbformat.read(root / "notebooks" / f"{task}.ipynb", as_version=4), path)
+    record = pages.scrub(json.loads(record_path.read_text(encoding="utf-8")), private)
+    return pages.clean(executed, f"page {task}", private), record
+
+
+def refuse_stale(executed: nbformat.NotebookNode, clean: nbformat.NotebookNode, path: Path) -> None:
+    """Raise unless ``executed`` ran the very code of ``clean``."""
+    ran = {cell.source.strip() for cell in executed.cells if cell.cell_type == "code"}
+    for number, cell in enumerate(clean.cells, start=1):
+        if cell.cell_type == "code" and cell.source.strip() not in ran:
+            raise ClearError(f"{path} is stale: cell {number} of notebooks/{path.name} has changed since it ran")
+
+
+def write(path: Path, text: str) -> None:
+    """Write a text file, making its folder."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text, encoding="utf-8")
+
+
+def copy_vendor(root: Path, target: Path, report: Report) -> None:
+    """Copy the npm packages' files; without npm the site takes them from CDNs, and the log says so."""
+    modules = root / "node_modules"
+    if shutil.which("npm") and not up_to_date(root):
+        install = ["npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund"]
+        outcome = subprocess.run(install, cwd=root, capture_output=True, text=True, check=False)
+        if outcome.returncode:
+            report(f"npm ci failed: {(outcome.stderr.strip() or 'no message').splitlines()[0]}")
+    missing = [name for name in VENDOR if not (modules / name).is_file()]
+    if missing:
+        report(f"npm is missing or gave no {missing[0]}: maths and widgets come from CDNs and need a network")
+        return
+    for name, place in VENDOR.items():
+        (target / place).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(modules / name, target / place)
+
+
+def up_to_date(root: Path) -> bool:
+    """Whether ``node_modules`` holds what ``package-lock.json`` names (npm keeps a copy of it there)."""
+    installed = root / "node_modules" / ".package-lock.json"
+    if not installed.is_file():
+        return False
+    wanted = json.loads((root / "package-lock.json").read_text(encoding="utf-8"))["packages"]
+    wanted.pop("")
+    return json.loads(installed.read_text(encoding="utf-8"))["packages"] == wanted
+
+
+def jupyter_book(source: Path, work: Path) -> None:
+    """Run Jupyter Book strictly; raise with the first problem of each page."""
+    program = Path(sys.executable).with_name("jupyter-book")
+    command = [str(program), "build", str(source), "--path-output", str(work), "-W", "-n", "--keep-going"]
+    package = Path(__file__).resolve().parent.parent
+    environment = {**os.environ, "PYTHONPATH": f"{package}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"}
+    outcome = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+    if outcome.returncode:
+        raise ClearError(f"the site was not built: {problems(outcome.stdout + outcome.stderr, source)}")
+
+
+def problems(log: str, source: Path) -> str:
+    """What Sphinx complained about, page by page, in one line."""
+    log = re.sub(r"\x1b\[[0-9;]*m", "", log)
+    found = [f"{match['place'] or 'book'}: {match['text']}" for match in PROBLEM.finditer(log)]
+    found = [line.replace(f"{source}/", "") for line in dict.fromkeys(found)]
+    return "; ".join(found) if found else log.strip().splitlines()[-1]
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Build the site from the command line."""
+    parser = argparse.ArgumentParser(prog="python -m lazyutils.site", description=__doc__)
+    parser.add_argument("run_dir", nargs="?", type=Path, help="a finished run (default: the published edition)")
+    try:
+        build(parser.parse_args(arguments).run_dir)
+    except ClearError as error:
+        sys.stderr.write(f"error: {error}\n")
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

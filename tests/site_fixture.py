@@ -1,0 +1,142 @@
+"""A tiny repository with a tiny finished run, so that the site can be built without training anything."""
+
+from __future__ import annotations
+
+import base64
+import json
+import shutil
+from io import BytesIO
+from pathlib import Path
+
+import nbformat
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
+from PIL import Image
+
+ROOT = Path(__file__).resolve().parent.parent
+TITLES = {
+    "task0_biased_canvas": "Task 0: The Biased Canvas",
+    "task1_lazycnn": "Task 1: The Cheater",
+    "task1_resnet18": "Task 1: The Larger Cheater",
+}
+PARAMETERS = (
+    'bias: "float[0, 1]" = 0.95  # probability of the own colour\nrun_dir: "str" = "runs/tiny"  # where files go\n'
+)
+LONG = "\n".join(f"value_{line} = {line}" for line in range(20))
+
+
+def seeds(mean: float) -> dict:
+    """A figure over three seeds."""
+    return {"mean": mean, "sd": 0.01, "n": 3, "values": [mean - 0.01, mean, mean + 0.01]}
+
+
+METRICS = {
+    "task0_biased_canvas": {
+        "n_easy": 60000,
+        "n_hard": 10000,
+        "bias_ratio": 0.95,
+        "hard_own_colour": 0,
+        "mutual_information_easy_bits": 2.8,
+        "mutual_information_hard_bits": 0.1,
+        "seconds_generate": 1.0,
+    },
+    **{
+        task: {
+            "easy_accuracy": seeds(0.951),
+            "hard_accuracy": seeds(0.07),
+            "digit_share": seeds(0.07),
+            "colour_share": seeds(0.9),
+            "neither_share": seeds(0.03),
+            "weights": "random",
+        }
+        for task in ("task1_lazycnn", "task1_resnet18")
+    },
+}
+
+
+def make_root(folder: Path) -> Path:
+    """A copy of this repository's book and settings with three notebooks and the finished run ``runs/tiny``."""
+    shutil.copytree(ROOT / "book", folder / "book", ignore=shutil.ignore_patterns("tasks", "results", "__pycache__"))
+    for name in ("_config.yml", "_toc.yml", "package.json", "package-lock.json"):
+        shutil.copyfile(ROOT / name, folder / name)
+    if (ROOT / "node_modules").is_dir():
+        (folder / "node_modules").symlink_to(ROOT / "node_modules")
+    for task in TITLES:
+        write_notebook(folder / "notebooks" / f"{task}.ipynb", notebook(task))
+        write_notebook(folder / "runs/tiny/notebooks" / f"{task}.ipynb", executed(task, folder))
+        write_record(folder, task)
+    return folder
+
+
+def notebook(task: str) -> nbformat.NotebookNode:
+    """A clean task notebook: title, bootstrap, parameters, long code, a figure."""
+    cells = [
+        new_markdown_cell(f"# {TITLES[task]}\n\n**Does it work?** We look, with $x^2$.", id="title"),
+        new_code_cell("import json", metadata={"tags": ["bootstrap"]}, id="bootstrap"),
+        new_code_cell(PARAMETERS, metadata={"tags": ["parameters"]}, id="parameters"),
+        new_markdown_cell(
+            "## A step\n\nIt has a formula, $E = mc^2$, and a table.\n\n$$\\int_0^1 x\\,dx = \\tfrac12$$"
+        ),
+        new_code_cell(LONG, id="long"),
+        new_code_cell("show(figure)", metadata={"tags": ["hero"] if task == "task1_lazycnn" else []}, id="figure"),
+    ]
+    return new_notebook(cells=cells, metadata={"kernelspec": {"name": "python3", "display_name": "Python 3"}})
+
+
+def executed(task: str, folder: Path) -> nbformat.NotebookNode:
+    """The same notebook as papermill leaves it, with what has no place on a page."""
+    done = notebook(task)
+    done.metadata["language_info"] = {"name": "python", "pygments_lexer": "ipython3"}
+    done.metadata["papermill"] = {"duration": 3.2, "input_path": f"{folder}/notebooks/{task}.ipynb"}
+    injected = new_code_cell('bias = 0.95\nrun_dir = "runs/tiny"', metadata={"tags": ["injected-parameters"]}, id="inj")
+    done.cells.insert(3, injected)
+    for cell in done.cells:
+        cell.metadata["papermill"] = {"start_time": "2026-01-01T00:00:00"}
+        cell.metadata["execution"] = {"iopub.execute_input": "2026-01-01T00:00:00"}
+    done.cells[5].outputs = [
+        new_output("stream", name="stderr", text="training: 100%|####| 9/9"),
+        new_output("stream", name="stdout", text=f"saved {folder}/runs/tiny/models/x.safetensors\n"),
+    ]
+    done.cells[6].outputs = figure_outputs()
+    return done
+
+
+def figure_outputs(alt: str = "A red square") -> list[nbformat.NotebookNode]:
+    """What ``plots.show`` displays: a picture with alt text, and its caption."""
+    buffer = BytesIO()
+    Image.new("RGB", (1200, 400), "#d7263d").save(buffer, "PNG")
+    picture = nbformat.v4.output_from_msg(
+        {
+            "header": {"msg_type": "display_data"},
+            "content": {
+                "data": {"image/png": base64.b64encode(buffer.getvalue()).decode(), "text/plain": alt},
+                "metadata": {"image/png": {"alt": alt, "width": 800}},
+            },
+        }
+    )
+    caption = new_output("display_data", data={"text/markdown": "*A red square, 1,200 pixels wide.*"})
+    return [picture, caption]
+
+
+def write_notebook(path: Path, content: nbformat.NotebookNode) -> None:
+    """Write a notebook, making its folder."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    nbformat.write(content, path)
+
+
+def write_record(folder: Path, task: str, **changes: object) -> None:
+    """Write a task's results, the contract of a run, with ``changes``."""
+    record = {
+        "task": task,
+        "profile": "tiny",
+        "parameters": {"bias": 0.95, "noise": 20.0, "palette": "study", "seed": 0, "run_dir": "runs/tiny"},
+        "seeds": [0, 1, 2],
+        "seconds": 75.2,
+        "peak_memory_mb": 512.5,
+        "device": "cpu (a processor, 1 thread)",
+        "versions": {"python": "3.11.7", "torch": "2.14.1"},
+        "commit": "0123456789abcdef0123456789abcdef01234567",
+        "metrics": METRICS[task],
+    }
+    path = folder / "runs/tiny/results" / f"{task}.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps({**record, **changes}))
