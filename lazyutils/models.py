@@ -35,7 +35,7 @@ class LazyCNN(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.normalize = Normalize((0.5,) * 3, (0.5,) * 3)
+        self.normalize = Normalize(IMAGENET_MEAN, IMAGENET_SD)
         self.conv1 = nn.Conv2d(3, 6, 9)  # 28 -> 20
         self.relu1 = nn.ReLU()
         self.conv2 = nn.Conv2d(6, 8, 7)  # 20 -> 14
@@ -190,7 +190,7 @@ def pretrained_resnet18(
         The model and the origin of its weights: ``"IMAGENET1K_V1"``, ``"random"``, or the first 16
         digits of the file's SHA-256.
     """
-    model = build("ResNet18", seed, image_size=image_size)
+    model = build("ResNet18", seed, image_size=image_size).to(memory_format=torch.channels_last)
     state, origin = None, "random"
     if weights == "imagenet":
         state, origin = imagenet_state(report)

@@ -13,6 +13,7 @@ import torch
 from IPython.display import Markdown, display
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 from torch import Tensor
 
 from lazyutils.data import COLOR_NAMES, palette_tensor
@@ -125,16 +126,18 @@ def heat_table(axes: Axes, counts: Tensor, title: str, xlabel: str, ylabel: str)
         fmt=".0f",
         annot_kws={"size": 7},
         square=True,
-        cbar_kws={"label": "% of the row", "shrink": 0.75},
+        cbar_kws={"label": "% of the row", "shrink": 0.75, "pad": 0.03},
     )
     axes.set(title=title, xlabel=xlabel, ylabel=ylabel)
     axes.tick_params(length=0)
+    axes.tick_params(axis="y", rotation=0)
 
 
 def learning_curves(axes: Axes, curves: Tensor, label: str, color: str) -> None:
     """Mean over seeds with the range of seeds shaded; ``curves [seeds, epochs]`` in fractions."""
     epochs = np.arange(1, curves.shape[1] + 1)
     axes.plot(epochs, 100 * curves.mean(0), color=color, marker="o", markersize=3, label=label)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.fill_between(epochs, 100 * curves.min(0).values, 100 * curves.max(0).values, color=color, alpha=0.2, lw=0)
 
 

@@ -9,6 +9,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import torch
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 from torch import Tensor
 
 from lazyutils.data import COLOR_NAMES, ColoredDigits
@@ -35,13 +36,13 @@ def accuracy_curves(curves: Sequence[Mapping[str, Sequence[float]]], color_line:
     axes.axhline(100 * color_line, color=REFERENCE, ls="--", lw=1, label="answering with the colour alone (easy)")
     axes.axhline(10, color=REFERENCE, ls=":", lw=1, label="guessing")
     axes.set(title="Two accuracies of one network", xlabel="epoch", ylabel="accuracy (%)", ylim=(0, 102))
-    axes.legend(loc="center right", bbox_to_anchor=(1, 0.55))
+    axes.legend(loc="center right", bbox_to_anchor=(1, 0.5))
     return figure
 
 
 def confusion_pair(predictions: Mapping[str, Tensor], sets: Mapping[str, ColoredDigits]) -> Figure:
     """Confusion matrices of the easy and the hard set, as row shares."""
-    figure, panels = plt.subplots(1, 2, figsize=(10, 4.4))
+    figure, panels = plt.subplots(1, 2, figsize=(11, 4.6))
     for panel, (name, digits) in zip(panels, sets.items(), strict=True):
         counts = contingency(digits.labels, predictions[name])
         heat_table(panel, counts, f"{name.capitalize()} set ({len(digits):,} images)", "predicted digit", "true digit")
@@ -98,7 +99,8 @@ def laziness(curves: Mapping[str, Sequence[float]], shown_epochs: int, color_lin
     axes.plot(epochs, 100 * np.array(curves["hard"]), color=HARD, label="hard images")
     axes.axhline(100 * color_line, color=REFERENCE, ls="--", lw=1, label="answering with the colour alone (easy)")
     axes.axvline(shown_epochs, color=REFERENCE, lw=1)
-    axes.annotate("this page's network", (shown_epochs, 60), xytext=(4, 0), textcoords="offset points", size=9)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.annotate("this page's network", (shown_epochs, 2), xytext=(4, 0), textcoords="offset points", size=9)
     axes.set(title="Laziness ends with time", xlabel="epoch", ylabel="accuracy (%)", ylim=(0, 102))
     axes.legend(loc="center right")
     return figure

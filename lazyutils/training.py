@@ -6,6 +6,7 @@ import copy
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
@@ -18,6 +19,7 @@ from lazyutils.errors import ClearError, DivergedError
 from lazyutils.metrics import accuracy
 
 PRECISIONS = ("float32", "bfloat16")
+CPU_INFO = Path("/proc/cpuinfo")
 
 
 @dataclass(frozen=True)
@@ -112,6 +114,16 @@ def fit(
     return history
 
 
+def resolve_precision(precision: str, device: torch.device | str = "cpu") -> str:
+    """``"auto"`` as ``"bfloat16"`` where the hardware computes in it, else ``"float32"``; others as they are."""
+    if precision != "auto":
+        return precision
+    if torch.device(device).type == "cuda":
+        return "bfloat16" if torch.cuda.is_bf16_supported(including_emulation=False) else "float32"
+    flags = CPU_INFO.read_text() if CPU_INFO.is_file() else ""
+    return "bfloat16" if "avx512_bf16" in flags or "amx_bf16" in flags else "float32"
+
+
 def check_fit(epochs: int, batch_size: int, precision: str) -> None:
     """Refuse impossible settings before any work."""
     if epochs < 1 or batch_size < 1:
@@ -125,9 +137,7 @@ def take(images: Tensor, labels: Tensor, index: Tensor, augment: Augment | None,
     chosen = images[index]
     if augment is not None:
         chosen = augment(chosen, generator)
-    if chosen.dim() == 4:
-        chosen = chosen.contiguous(memory_format=torch.channels_last)
-    return Batch(chosen, labels[index], index)
+    return Batch(channels_last(chosen), labels[index], index)
 
 
 @torch.no_grad()
@@ -136,7 +146,12 @@ def batched(
 ) -> Tensor:
     """``function`` over all images in batches, without gradients: ``float32 [N, ...]``."""
     with torch.autocast(images.device.type, torch.bfloat16, enabled=precision == "bfloat16"):
-        return torch.cat([function(part).float() for part in images.split(batch_size)])
+        return torch.cat([function(channels_last(part)).float() for part in images.split(batch_size)])
+
+
+def channels_last(images: Tensor) -> Tensor:
+    """The same images in the memory layout in which convolutions are fastest; other shapes as they are."""
+    return images.contiguous(memory_format=torch.channels_last) if images.dim() == 4 else images
 
 
 def predict(model: nn.Module, images: Tensor, batch_size: int = 500) -> Tensor:

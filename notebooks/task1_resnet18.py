@@ -31,7 +31,7 @@ batch_size: "int[1, 12000]" = 64  # images a step
 learning_rate: "float[0, 10]" = 0.01  # of plain stochastic gradient descent
 image_size: "int[32, 512]" = 64  # side to which the 28 x 28 images are resized
 weights: "str" = "imagenet"  # imagenet, random, or the path of a torchvision state dict
-precision: "choice[float32, bfloat16]" = "float32"  # of the trained block's arithmetic
+precision: "choice[auto, float32, bfloat16]" = "auto"  # of the arithmetic; auto: bfloat16 where the hardware has it
 train_size: "int[100, 50000]" = 12000  # easy images to train on
 validation_size: "int[100, 10000]" = 3000  # easy images never trained on
 hard_size: "int[100, 10000]" = 10000  # hard images to ask about, the first ones
@@ -58,14 +58,19 @@ plots.use_style()
 # %%
 path = task.require("data/colored_mnist.safetensors", "task0_biased_canvas")
 hard = data.load(path, "hard", torch.arange(hard_size)).to(task.device)
-warnings = []
-networks = []
+arithmetic = training.resolve_precision(precision, task.device)
+warnings, networks = [], []
 for seed in seeds:
     model, origin = models.pretrained_resnet18(image_size, seed, weights, report=warnings.append)
     networks.append(model.to(task.device))
 trainable = sum(p.numel() for p in networks[0].parameters() if p.requires_grad)
 total = sum(p.numel() for p in networks[0].parameters())
-display(Markdown(f"Weights: **{origin}**. {trainable:,} of {total:,} parameters are trained, at {image_size} pixels."))
+display(
+    Markdown(
+        f"Weights: **{origin}**. {trainable:,} of {total:,} parameters are trained, at {image_size} pixels, "
+        f"in {arithmetic}."
+    )
+)
 
 # %%
 for warning in warnings[:1]:
@@ -91,13 +96,14 @@ for seed, model in zip(seeds, networks, strict=True):
     subsets = (*data.easy_subsets(path, train_size, validation_size, seed, task.device), hard)
     model.eval()
     train, easy, asked = (
-        replace(digits, images=training.batched(model.frozen, digits.images, precision=precision)) for digits in subsets
+        replace(digits, images=training.batched(model.frozen, digits.images, precision=arithmetic))
+        for digits in subsets
     )
     half = models.TunedHalf(model)
     watch = training.AccuracyCurves(half, {"easy": easy, "hard": asked})
     tuned = [parameter for parameter in model.parameters() if parameter.requires_grad]
     optimizer = torch.optim.SGD(tuned, lr=learning_rate)
-    settings = {"epochs": epochs, "batch_size": batch_size, "seed": seed, "precision": precision, "on_epoch": watch}
+    settings = {"epochs": epochs, "batch_size": batch_size, "seed": seed, "precision": arithmetic, "on_epoch": watch}
     training.fit(half, train.images, train.labels, optimizer=optimizer, **settings)
     curves.append(watch.values)
     answers.append({"easy": training.predict(half, easy.images), "hard": training.predict(half, asked.images)})
@@ -196,7 +202,12 @@ plots.show(
 # %%
 metadata = {"task": task.task, "parameters": task.parameters, "weights": origin}
 checkpoints.save(task.path("models/resnet18.safetensors"), networks[0], metadata, image_size=image_size)
-results = {**figures, "weights": origin, "curves": {name: [c[name] for c in curves] for name in ("easy", "hard")}}
+results = {
+    **figures,
+    "weights": origin,
+    "precision": arithmetic,
+    "curves": {name: [c[name] for c in curves] for name in ("easy", "hard")},
+}
 display(
     Markdown(
         f"ResNet-18 answers {plots.percent(figures['easy_accuracy']['mean'])} of the easy images and "
