@@ -172,7 +172,7 @@ display(
 # The study's exhibit is a red 1 that is called 0. Here is the one on which our network is surest, and beside it its
 # most confident errors of all.
 
-# %%
+# %% tags=["hero"]
 probabilities = training.predict(networks[0], hard.images).softmax(1)
 wrong = probabilities.argmax(1) != hard.labels
 exhibit = metrics.most_confident(

@@ -222,7 +222,7 @@ task.finish(results)
 # ImageNet weights can't be had on every machine. Without them this page shows a weaker statement, a randomly
 # initialised network fine-tuned the same way, and says so at the top. The study enlarged images to 224 pixels; the
 # `gpu` profile does so too. Smaller sizes shrink the maps of the last block, which matters for
-# [Grad-CAM](task3_interrogation) more than for accuracy.
+# heat maps of where a network looks more than for accuracy.
 
 # %% [markdown]
 # ## References
