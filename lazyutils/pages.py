@@ -99,15 +99,15 @@ def as_text(value: str | Iterable[str]) -> str:
 
 
 def fold(cell: NotebookNode) -> None:
-    """Hide what a reader need not see first, behind a button that says what it is."""
+    """Hide what a reader need not see first (long code, and how a figure was drawn) behind a button that names it."""
     tags = cell.metadata.setdefault("tags", [])
     wanted = {PAGE_TAGS[tag] for tag in tags if tag in PAGE_TAGS}
     lines = len(cell.source.splitlines())
-    if lines >= FOLD_FROM_LINES:
+    if lines >= FOLD_FROM_LINES or any(images(output) for output in cell.outputs):
         wanted.add("hide-input")
     tags.extend(sorted(wanted - set(tags)))
     if "hide-input" in tags:
-        prompt = next((PROMPTS[tag] for tag in tags if tag in PROMPTS), f"Show the code ({lines} lines)")
+        prompt = next((PROMPTS[tag] for tag in tags if tag in PROMPTS), f"Show the code ({lines} line{'s' * (lines != 1)})")
         cell.metadata.setdefault("mystnb", {})["code_prompt_show"] = prompt
         cell.metadata.mystnb["code_prompt_hide"] = prompt.replace("Show", "Hide")
 

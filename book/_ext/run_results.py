@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ast
 import json
+import re
 import traceback
 from pathlib import Path
 from typing import Any
@@ -52,7 +53,7 @@ def describe(path: Path) -> dict[str, Any]:
     return {
         "name": path.stem,
         "title": title.lstrip("# "),
-        "question": paragraphs[0].replace("\n", " "),
+        "question": re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", paragraphs[0]).replace("\n", " "),
         "parameters": explain_parameters("".join(tagged["parameters"]["source"])) if "parameters" in tagged else [],
         "hero": tagged["hero"]["metadata"]["mystnb"]["image"]["alt"] if "hero" in tagged else "",
     }
