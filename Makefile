@@ -37,7 +37,7 @@ serve: ## show _build/html at http://localhost:8000
 	$(PYTHON) -m http.server 8000 --bind 127.0.0.1 --directory _build/html
 
 test: $(VENV)/.tested node_modules/.package-lock.json ## run the tests
-	$(PYTHON) -m pytest
+	$(PYTHON) -m pytest -n $(CORES)
 
 bench: $(VENV)/.tested ## run the side-by-side benchmarks
 	for script in benchmarks/bench_*.py; do $(PYTHON) $$script || exit 1; done

@@ -44,8 +44,8 @@ def parser() -> argparse.ArgumentParser:
 def run_tasks(options: argparse.Namespace) -> int:
     """Check all parameters, then let Snakemake run what is missing or stale.
 
-    The lock is the operating system's: it ends with the process, however that ends, so Snakemake's
-    own lock files, which a killed process leaves behind, are not needed.
+    The lock is the operating system's and shared with Snakemake: it ends with both processes, however
+    they end, so Snakemake's own lock files, which a killed process leaves behind, are not needed.
     """
     load_profile(options.profile, options.set)
     run = Path("runs") / options.profile
@@ -55,7 +55,7 @@ def run_tasks(options: argparse.Namespace) -> int:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise ClearError(f"another run of profile {options.profile!r} is going on in this folder") from None
-        return subprocess.run(snakemake(options), check=False).returncode
+        return subprocess.run(snakemake(options), pass_fds=[lock.fileno()], check=False).returncode
 
 
 def snakemake(options: argparse.Namespace) -> list[str]:
