@@ -108,6 +108,7 @@ for seed, model in zip(seeds, networks, strict=True):
     curves.append(watch.values)
     answers.append({"easy": training.predict(half, easy.images), "hard": training.predict(half, asked.images)})
     splits.append(subsets)
+    del train, easy, asked  # the kept features are large: make room for the next seed's
 
 # %% [markdown]
 # ## Two accuracies
