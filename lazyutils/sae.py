@@ -178,8 +178,10 @@ class TopK(SparseAutoencoder):
         return self.decoder(z) * self.scale
 
     def shift(self, z: Tensor, z_new: Tensor) -> Tensor:
-        """``W_d (z_new - z)``: the decoder is linear."""
-        return F.linear(z_new - z, self.decoder.weight) * self.scale
+        """``W_d (z_new - z)``, over the latents that change: the decoder is linear."""
+        change = z_new - z
+        moved = (change != 0).any(0)
+        return F.linear(change[:, moved], self.decoder.weight[:, moved]) * self.scale
 
     def loss(self, x: Tensor) -> Tensor:
         """``||x - x_hat||^2 + alpha ||e - e_hat||^2``, both relative to the states' spread."""
