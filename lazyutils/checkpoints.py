@@ -64,10 +64,10 @@ def load(path: str | Path) -> tuple[nn.Module, dict[str, Any]]:
         raise DamagedFileError(f"{path} is damaged (wrong SHA-256): delete it and run its task again")
     if sidecar["architecture"] not in ARCHITECTURES:
         raise DamagedFileError(f"{path} holds an unknown architecture {sidecar['architecture']!r}")
-    model = build(sidecar["architecture"], **sidecar["options"])
     try:
+        model = build(sidecar["architecture"], **sidecar["options"])
         model.load_state_dict(parse(content))
-    except (SafetensorError, RuntimeError) as error:
+    except (SafetensorError, RuntimeError, TypeError) as error:
         raise DamagedFileError(f"{path} is no {sidecar['architecture']} checkpoint: {error}") from None
     return model.eval(), sidecar
 
@@ -78,7 +78,7 @@ def read_sidecar(path: Path) -> dict[str, Any]:
         if not needed.is_file():
             raise MissingArtefactError(f"no checkpoint {needed}: run the task that makes it")
     try:
-        sidecar = json.loads(path.with_suffix(".json").read_text())
-        return {"architecture": sidecar["architecture"], "options": sidecar["options"], **sidecar}
-    except (json.JSONDecodeError, KeyError, TypeError) as error:
+        sidecar = json.loads(path.with_suffix(".json").read_bytes())
+        return {**{key: sidecar[key] for key in ("architecture", "options", "sha256")}, **sidecar}
+    except (ValueError, KeyError, TypeError) as error:
         raise DamagedFileError(f"{path.with_suffix('.json')} is no sidecar of a checkpoint ({error!r})") from None

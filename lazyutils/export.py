@@ -70,9 +70,18 @@ def write_png_tree(splits: Mapping[str, Mapping[str, Tensor]], folder: str | Pat
         ]
         for job in jobs:
             job.result()
-    shutil.rmtree(target, ignore_errors=True)
-    scratch.rename(target)
+    replace_tree(scratch, target)
     return target
+
+
+def replace_tree(scratch: Path, target: Path) -> None:
+    """Rename ``scratch`` to ``target``; an earlier tree steps aside whole, so that half a tree is never in place."""
+    earlier = target.with_name(f".{target.name}.earlier")
+    shutil.rmtree(earlier, ignore_errors=True)
+    if target.exists():
+        target.rename(earlier)
+    scratch.rename(target)
+    shutil.rmtree(earlier, ignore_errors=True)
 
 
 def write_pngs(images: np.ndarray, labels: np.ndarray, folder: Path, index: np.ndarray) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import pickle
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,6 +17,8 @@ from lazyutils.errors import ClearError, DamagedFileError
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_SD = (0.229, 0.224, 0.225)
+UNREADABLE = (RuntimeError, EOFError, pickle.UnpicklingError)
+"""What ``torch.load`` raises for a file that is cut short or no checkpoint."""
 
 
 class Normalize(nn.Module):
@@ -197,14 +200,27 @@ def pretrained_resnet18(
     elif weights != "random":
         state, origin = state_from_file(Path(weights))
     if state is not None:
-        backbone = {name: value for name, value in state.items() if not name.startswith("fc.")}
-        outcome = model.net.load_state_dict(backbone, strict=False)
-        if outcome.unexpected_keys or set(outcome.missing_keys) - {"fc.weight", "fc.bias"}:
-            raise DamagedFileError(f"{weights} holds no torchvision ResNet-18 state dict")
+        load_backbone(model, state, weights)
     model.requires_grad_(False)
     model.net.layer4.requires_grad_(True)
     model.net.fc.requires_grad_(True)
     return model, origin
+
+
+def load_backbone(model: ResNet18, state: dict[str, Tensor], source: str | Path) -> None:
+    """Put all of a torchvision ResNet-18 state dict but its head into ``model``.
+
+    Raises:
+        DamagedFileError: it is another network's, or none.
+    """
+    try:
+        backbone = {name: value for name, value in state.items() if not name.startswith("fc.")}
+        outcome = model.net.load_state_dict(backbone, strict=False)
+        fits = not outcome.unexpected_keys and set(outcome.missing_keys) <= {"fc.weight", "fc.bias"}
+    except (AttributeError, RuntimeError):
+        fits = False
+    if not fits:
+        raise DamagedFileError(f"{source} holds no torchvision ResNet-18 state dict")
 
 
 def imagenet_state(report: Callable[[str], None]) -> tuple[dict[str, Tensor] | None, str]:
@@ -212,7 +228,7 @@ def imagenet_state(report: Callable[[str], None]) -> tuple[dict[str, Tensor] | N
     weights = ResNet18_Weights.IMAGENET1K_V1
     try:
         return weights.get_state_dict(progress=False, check_hash=True), weights.name
-    except (OSError, RuntimeError) as error:
+    except (OSError, *UNREADABLE) as error:
         report(
             f"WARNING: no ImageNet weights ({error}). This ResNet-18 starts from RANDOM weights: its frozen "
             "layers know nothing about images. To use the real ones, connect to the internet or pass weights=PATH."
@@ -224,5 +240,8 @@ def state_from_file(path: Path) -> tuple[dict[str, Tensor], str]:
     """A torchvision state dict from a file, and the first 16 digits of the file's SHA-256."""
     if not path.is_file():
         raise ClearError(f"no weights file {os.fspath(path)!r}: give a path, 'imagenet' or 'random'")
-    state = torch.load(path, map_location="cpu", weights_only=True)
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except UNREADABLE:
+        raise DamagedFileError(f"{path} holds no torchvision ResNet-18 state dict") from None
     return state, hashlib.sha256(path.read_bytes()).hexdigest()[:16]

@@ -18,9 +18,7 @@ settings.load_profile("repeatable")
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    config.addinivalue_line(
-        "markers", "end_to_end: runs whole notebooks; started first, so that workers share the rest"
-    )
+    config.addinivalue_line("markers", "end_to_end: runs whole notebooks; started first")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -152,7 +152,7 @@ def test_a_stored_file_gives_back_what_was_saved(stored, splits):
     for split in data.SPLITS:
         whole = data.load(stored, split)
         assert torch.equal((whole.images * 255).round().to(torch.uint8), splits[split]["images"])
-        assert whole.images.dtype == torch.float32 and 0 <= whole.images.min() and whole.images.max() <= 1
+        assert whole.images.dtype == torch.float32 and whole.images.min() >= 0 and whole.images.max() <= 1
         assert torch.equal(whole.colors, splits[split]["colors"]) and torch.equal(whole.masks, splits[split]["masks"])
     assert data.metadata(stored) == {"seed": "0", "bias": "0.95"}
 
