@@ -42,9 +42,20 @@ def load_profile(profile: str, overrides: Sequence[str] = ()) -> dict[str, dict[
 
 def read_profile(profile: str) -> dict[str, dict[str, Any]]:
     """A profile's sections; a profile that names ``extends`` starts from another one's."""
-    own = yaml.safe_load((PROFILES / f"{profile}.yaml").read_text(encoding="utf-8")) or {}
-    base = read_profile(own.pop("extends")) if "extends" in own else {}
-    return merge(base, own)
+    path = PROFILES / f"{profile}.yaml"
+    try:
+        own = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+    except yaml.YAMLError as error:
+        raise ClearError(f"{path} is no YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(own, dict):
+        raise ClearError(f"{path} must hold one section a task: `task: {{parameter: value}}`")
+    base = own.pop("extends", None)
+    if base is not None and not (PROFILES / f"{base}.yaml").is_file():
+        raise ClearError(f"{path} extends {base!r}, which is no profile")
+    for task, section in own.items():
+        if not isinstance(section, dict | None):
+            raise ClearError(f"{path}: {task} must hold parameters, `parameter: value`, not {section!r}")
+    return merge(read_profile(base) if base else {}, own)
 
 
 def merge(base: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
@@ -56,9 +67,12 @@ def parse_override(text: str) -> tuple[str, str, Any]:
     """``"task.name=value"`` as its three parts, the value read as YAML."""
     path, equals, value = text.partition("=")
     task, dot, name = path.strip().partition(".")
-    if not (equals and dot and name):
-        raise ClearError(f"{text!r} is no override: write task.parameter=value, such as task1_lazycnn.epochs=3")
-    return task, name, yaml.safe_load(value)
+    try:
+        if equals and dot and name:
+            return task, name, yaml.safe_load(value)
+    except yaml.YAMLError:
+        pass
+    raise ClearError(f"{text!r} is no override: write task.parameter=value, such as task1_lazycnn.epochs=3")
 
 
 def modules_of(task: str) -> list[str]:

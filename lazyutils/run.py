@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import importlib.metadata
 import json
+import math
 import platform
 import resource
+import shlex
 import subprocess
 import sys
 import time
@@ -74,7 +76,8 @@ class Run:
             "commit": commit(),
             "metrics": metrics,
         }
-        write_atomically(self.path(f"results/{self.task}.json"), json.dumps(record, indent=2).encode())
+        content = json.dumps(without_nan(record), indent=2, allow_nan=False)
+        write_atomically(self.path(f"results/{self.task}.json"), content.encode())
         return Markdown(f"This page again, on any machine with this book:\n\n```bash\n{self.command()}\n```")
 
     def command(self) -> str:
@@ -87,7 +90,16 @@ def flag(name: str, value: Any) -> str:
     """One papermill option: ``-p`` for a plain value, ``-y`` (YAML) for a list."""
     if isinstance(value, list):
         return f"-y '{name}: {json.dumps(value)}'"
-    return f"-p {name} {value}"
+    return f"-p {name} {shlex.quote(str(value))}"
+
+
+def without_nan(value: Any) -> Any:
+    """``value`` with None for every number that JSON can't hold (NaN and the infinities)."""
+    if isinstance(value, Mapping):
+        return {key: without_nan(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [without_nan(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def start(task: str, namespace: Mapping[str, Any]) -> Run:

@@ -73,7 +73,7 @@ def test_normalisation_is_inside_and_travels_as_a_constant(name):
     expected = [(images[:, channel] - mean[0, channel]) / sd[0, channel] for channel in range(3)]
     assert torch.allclose(model.normalize(images), torch.stack(expected, dim=1))
     assert not [key for key in model.state_dict() if "normalize" in key]
-    assert not [parameter for parameter in model.normalize.parameters()]
+    assert not list(model.normalize.parameters())
 
 
 def test_resnet18_is_torchvisions():
