@@ -16,7 +16,7 @@ from lazyutils.errors import ClearError
 FOLD_FROM_LINES = 13
 PAGE_TAGS = {"parameters": "remove-cell", "bootstrap": "remove-cell", "injected-parameters": "hide-input"}
 """How cells with these tags appear: the parameters as they ran stand for the defaults."""
-PROMPTS = {"injected-parameters": "Parameters of this run"}
+PROMPTS = {"injected-parameters": ("Parameters of this run", "Parameters of this run")}
 UNDESCRIBED = re.compile(r"<img\b(?![^>]*\balt=(\"[^\"]|'[^']))", re.IGNORECASE)
 
 
@@ -107,9 +107,9 @@ def fold(cell: NotebookNode) -> None:
         wanted.add("hide-input")
     tags.extend(sorted(wanted - set(tags)))
     if "hide-input" in tags:
-        prompt = next((PROMPTS[tag] for tag in tags if tag in PROMPTS), f"Show the code ({lines} line{'s' * (lines != 1)})")
-        cell.metadata.setdefault("mystnb", {})["code_prompt_show"] = prompt
-        cell.metadata.mystnb["code_prompt_hide"] = prompt.replace("Show", "Hide")
+        code = f"the code ({lines} line{'s' * (lines != 1)})"
+        shown, hidden = next((PROMPTS[tag] for tag in tags if tag in PROMPTS), (f"Show {code}", f"Hide {code}"))
+        cell.metadata.setdefault("mystnb", {}).update(code_prompt_show=shown, code_prompt_hide=hidden)
 
 
 def add_facts(notebook: NotebookNode, record: Mapping[str, Any], launch: Mapping[str, str]) -> None:

@@ -25,10 +25,13 @@ from lazyutils import pages, sitecheck
 from lazyutils.errors import ClearError, MissingArtefactError
 
 VENDOR = {
-    "mathjax/es5/tex-svg.js": "mathjax/tex-svg.js",
-    "@jupyter-widgets/html-manager/dist/embed.js": "widgets/embed.js",
+    "mathjax/es5/tex-svg.js": "mathjax",
+    "@jupyter-widgets/html-manager/dist/embed.js": "widgets",
+    "@jupyter-widgets/html-manager/dist/*.woff2": "widgets",
 }
-"""Files of npm packages that the offline site needs, and where they go below ``assets/vendor``."""
+"""Files of npm packages that the offline site needs, and their folder below ``assets/vendor``."""
+EDITION = ("tasks", "results", "models", "edition.json")
+"""What ``make publish`` puts below ``book/``."""
 PROBLEM = re.compile(r"^(?:(?P<place>\S.*?): )?(?:WARNING|ERROR|CRITICAL): (?P<text>.+)$", re.MULTILINE)
 Report = Callable[[str], None]
 
@@ -114,8 +117,8 @@ def stage(run_dir: Path | None, root: Path, report: Report) -> Path:
     """Copy pages, notebooks, results and assets to ``_build/source`` and return it."""
     source = root / "_build" / "source"
     shutil.rmtree(source, ignore_errors=True)
-    skip = shutil.ignore_patterns("tasks", "results", "__pycache__") if run_dir else None
-    shutil.copytree(root / "book", source / "book", ignore=skip)
+    skip = (*EDITION, "__pycache__") if run_dir else ("models", "__pycache__")
+    shutil.copytree(root / "book", source / "book", ignore=shutil.ignore_patterns(*skip))
     for name in ("_config.yml", "_toc.yml"):
         shutil.copyfile(root / name, source / name)
     address = repository(root)
@@ -145,7 +148,8 @@ def read_task(task: str, notebooks: Path, results: Path, root: Path) -> tuple[nb
     path, record_path = notebooks / f"{task}.ipynb", results / f"{task}.json"
     for needed in (path, record_path):
         if not needed.is_file():
-            raise MissingArtefactError(f"page {task}: {needed} is missing: run `make book` to make it")
+            remedy = "make publish" if notebooks == root / "book/tasks" else "make book"
+            raise MissingArtefactError(f"page {task}: {needed} is missing: run `{remedy}` to make it")
     private = {str(root): ".", str(Path.home()): "~"}
     executed = nbformat.read(path, as_version=4)
     refuse_stale(executed, nbformat.read(root / "notebooks" / f"{task}.ipynb", as_version=4), path)
@@ -175,13 +179,15 @@ def copy_vendor(root: Path, target: Path, report: Report) -> None:
         outcome = subprocess.run(install, cwd=root, capture_output=True, text=True, check=False)
         if outcome.returncode:
             report(f"npm ci failed: {(outcome.stderr.strip() or 'no message').splitlines()[0]}")
-    missing = [name for name in VENDOR if not (modules / name).is_file()]
-    if missing:
-        report(f"npm is missing or gave no {missing[0]}: maths and widgets come from CDNs and need a network")
-        return
-    for name, place in VENDOR.items():
-        (target / place).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(modules / name, target / place)
+    found = {pattern: list(modules.glob(pattern)) for pattern in VENDOR}
+    for pattern, files in found.items():
+        if not files:
+            report(f"npm is missing or gave no {pattern}: maths and widgets come from CDNs and need a network")
+            return
+    for pattern, folder in VENDOR.items():
+        (target / folder).mkdir(parents=True, exist_ok=True)
+        for file in found[pattern]:
+            shutil.copyfile(file, target / folder / file.name)
 
 
 def up_to_date(root: Path) -> bool:

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import atexit
 import base64
+import functools
 import json
+import re
 import shutil
+import tempfile
 from io import BytesIO
 from pathlib import Path
 
+import ipywidgets
 import nbformat
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 from PIL import Image
+
+from lazyutils import site
 
 ROOT = Path(__file__).resolve().parent.parent
 TITLES = {
@@ -53,9 +60,26 @@ METRICS = {
 }
 
 
+@functools.cache
+def built_site() -> tuple[Path, list[str]]:
+    """The tiny run's site with a repository address, built once a test session, and its log."""
+    folder = Path(tempfile.mkdtemp(prefix="lazy-artist-site-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    set_repository(make_root(folder), "https://github.com/an-owner/a-repo")
+    log: list[str] = []
+    site.build(folder / "runs/tiny", folder, log.append)
+    return folder / "_build" / "html", log
+
+
+def set_repository(folder: Path, url: str) -> None:
+    """Give the copied book an address."""
+    settings = (folder / "_config.yml").read_text()
+    (folder / "_config.yml").write_text(re.sub(r'(?m)^  url: ".*"$', f'  url: "{url}"', settings))
+
+
 def make_root(folder: Path) -> Path:
     """A copy of this repository's book and settings with three notebooks and the finished run ``runs/tiny``."""
-    shutil.copytree(ROOT / "book", folder / "book", ignore=shutil.ignore_patterns("tasks", "results", "__pycache__"))
+    shutil.copytree(ROOT / "book", folder / "book", ignore=shutil.ignore_patterns(*site.EDITION, "__pycache__"))
     for name in ("_config.yml", "_toc.yml", "package.json", "package-lock.json"):
         shutil.copyfile(ROOT / name, folder / name)
     if (ROOT / "node_modules").is_dir():
@@ -78,6 +102,7 @@ def notebook(task: str) -> nbformat.NotebookNode:
         ),
         new_code_cell(LONG, id="long"),
         new_code_cell("show(figure)", metadata={"tags": ["hero"] if task == "task1_lazycnn" else []}, id="figure"),
+        new_code_cell("slider", id="slider"),
     ]
     return new_notebook(cells=cells, metadata={"kernelspec": {"name": "python3", "display_name": "Python 3"}})
 
@@ -97,6 +122,7 @@ def executed(task: str, folder: Path) -> nbformat.NotebookNode:
         new_output("stream", name="stdout", text=f"saved {folder}/runs/tiny/models/x.safetensors\n"),
     ]
     done.cells[6].outputs = figure_outputs()
+    add_slider(done, done.cells[7])
     return done
 
 
@@ -115,6 +141,19 @@ def figure_outputs(alt: str = "A red square") -> list[nbformat.NotebookNode]:
     )
     caption = new_output("display_data", data={"text/markdown": "*A red square, 1,200 pixels wide.*"})
     return [picture, caption]
+
+
+def add_slider(notebook: nbformat.NotebookNode, cell: nbformat.NotebookNode) -> None:
+    """A widget and its saved state, as papermill saves them."""
+    play, slider = ipywidgets.Play(max=9), ipywidgets.IntSlider(value=3, max=9, description="digit")
+    link, box = ipywidgets.jslink((play, "value"), (slider, "value")), ipywidgets.HBox([play, slider])
+    parts = [play, slider, link, box, *(part.layout for part in (play, slider, box)), play.style, slider.style]
+    state = ipywidgets.Widget.get_manager_state(widgets=parts)
+    notebook.metadata["widgets"] = {"application/vnd.jupyter.widget-state+json": state}
+    view = {"model_id": box.model_id, "version_major": 2, "version_minor": 0}
+    cell.outputs = [
+        new_output("display_data", data={"application/vnd.jupyter.widget-view+json": view, "text/plain": "a slider"})
+    ]
 
 
 def write_notebook(path: Path, content: nbformat.NotebookNode) -> None:

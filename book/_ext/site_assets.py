@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,9 @@ from lazyutils.site import repository
 def setup(app: Sphinx) -> dict[str, Any]:
     """Sphinx's entry point."""
     app.connect("config-inited", use_vendored)
-    app.connect("html-page-context", drop_thebe, priority=950)
+    app.connect("html-page-context", mend, priority=950)
     app.connect("html-page-context", add_launch_buttons, priority=950)
+    app.connect("build-finished", slim)
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}
 
 
@@ -26,17 +28,36 @@ def use_vendored(app: Sphinx, config: Config) -> None:
     if (vendor / "mathjax" / "tex-svg.js").is_file():
         config.mathjax_path = "vendor/mathjax/tex-svg.js"
     if (vendor / "widgets" / "embed.js").is_file():
-        config.nb_ipywidgets_js = {"widgets-path.js": {}, "vendor/widgets/embed.js": {}}
+        config.nb_ipywidgets_js = {"widgets.js": {}, "vendor/widgets/embed.js": {}}
 
 
-def drop_thebe(app: Sphinx, pagename: str, template: str, context: dict[str, Any], doctree: document) -> None:
-    """Jupyter Book loads live-code scripts that name a CDN and raise an error on every page; no page uses them."""
-    context["script_files"] = [script for script in context["script_files"] if "thebe" not in repr_of(script)]
+def mend(app: Sphinx, pagename: str, template: str, context: dict[str, Any], doctree: document) -> None:
+    """Take out what Jupyter Book's parts add to a page against its readers.
+
+    The live-code scripts name a CDN and raise an error on every page, and no page uses them; labels that
+    differ from the words they stand on, and a list without list items, mislead screen readers.
+    """
+    for kind in ("script_files", "css_files"):
+        context[kind] = [file for file in context[kind] if "thebe" not in words(file)]
+    for wrong in (' aria-label="Toggle hidden content"', ' role="list" class="citation-list"'):
+        context["body"] = context.get("body", "").replace(wrong, "")
 
 
-def repr_of(script: Any) -> str:
-    """A script's file name and inline body."""
-    return f"{getattr(script, 'filename', script)} {getattr(script, 'attributes', {})}"
+def words(file: Any) -> str:
+    """A script's or style sheet's file name and inline body."""
+    return f"{getattr(file, 'filename', file)} {getattr(file, 'attributes', {})}"
+
+
+def slim(app: Sphinx, exception: Exception | None) -> None:
+    """Drop 1.5 MB of icon script from every page (the theme's style sheet has the same icons) and unused files."""
+    if exception is not None or app.builder.format != "html":
+        return
+    site = Path(app.outdir)
+    for page in site.rglob("*.html"):
+        page.write_text(re.sub(r"<script[^>]*/fontawesome\.js[^>]*></script>", "", page.read_text("utf-8")), "utf-8")
+    for unused in ("scripts/fontawesome.js*", "**/*.map", "sphinx-thebe.*", "*webpack-macros.html", "**/*.ttf"):
+        for file in (site / "_static").glob(unused):
+            file.unlink()
 
 
 def add_launch_buttons(app: Sphinx, pagename: str, template: str, context: dict[str, Any], doctree: document) -> None:

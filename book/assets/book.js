@@ -1,6 +1,3 @@
-// FontAwesome would replace the <i> of a Play widget, which then fails: it may only fill it.
-window.FontAwesomeConfig = { autoReplaceSvg: "nest" };
-
 // A figure opens alone, as large as the screen allows: on a phone its labels are small otherwise.
 document.addEventListener("DOMContentLoaded", () => {
   for (const figure of document.querySelectorAll("img.run-figure, img.hero")) {
@@ -12,4 +9,10 @@ document.addEventListener("DOMContentLoaded", () => {
     figure.replaceWith(link);
     link.append(figure);
   }
+
+  // The theme's buttons have names that differ from the words on them.
+  document.querySelectorAll(".search-button__button").forEach((button) => button.removeAttribute("aria-label"));
+  document.querySelectorAll(".theme-switch-button").forEach((button) => {
+    button.setAttribute("aria-label", "Color mode: Light, Dark or System Settings");
+  });
 });
