@@ -15,7 +15,8 @@ from pytorch_grad_cam import GradCAM as PackageGradCAM
 from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
 
 from lazyutils import models
-from lazyutils.gradcam import GradCAM, find_layer
+from lazyutils.gradcam import GradCAM
+from lazyutils.hooks import find_layer
 
 CASES = (
     ("LazyCNN", "conv3", {}, 1),

@@ -6,19 +6,12 @@ colour or shape, so that what a network does with the cue can be measured, and a
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
-
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from lazyutils.data import ColoredDigits, recolor
 from lazyutils.errors import ClearError
-from lazyutils.localization import rank_correlation
-from lazyutils.training import predict
 
-Explainer = Callable[[nn.Module, Tensor, Tensor], Tensor]
-"""Maps (model, ``images [N, 3, H, W]``, ``targets int64 [N]``) to heat ``[N, H, W]``."""
 GRAY = 0.5
 
 
@@ -48,11 +41,6 @@ def delete_color(digits: ColoredDigits) -> Tensor:
     return torch.where(digits.masks[:, None], digits.images, (GRAY + texture).clamp(0, 1))
 
 
-def gray_card(digits: ColoredDigits) -> Tensor:
-    """Plain mid-grey images, ``float32 [N, 3, H, W]``: neither colour nor shape."""
-    return torch.full_like(digits.images, GRAY)
-
-
 def swap_shapes(digits: ColoredDigits, palette: str = "study", noise: float = 20.0, seed: int = 0) -> ColoredDigits:
     """Another digit's stroke on each image's colour: the counterpart of ``recolor``.
 
@@ -66,40 +54,6 @@ def swap_shapes(digits: ColoredDigits, palette: str = "study", noise: float = 20
     partner = torch.empty_like(order)
     partner[order] = order.roll(-largest)
     return recolor(digits[partner], digits.colors, palette, noise, seed)
-
-
-@dataclass(frozen=True)
-class Change:
-    """What a counterfactual does, per image.
-
-    Attributes:
-        logit: fall of the target's logit, ``float32 [N]``.
-        answer: the predicted class is another one, ``bool [N]``.
-        heat: 1 - rank correlation of the maps of the same target, ``float32 [N]``; 0 is the same map, 1 unrelated.
-    """
-
-    logit: Tensor
-    answer: Tensor
-    heat: Tensor
-
-
-def counterfactual_change(
-    model: nn.Module, explainer: Explainer, before: Tensor, after: Tensor, targets: Tensor
-) -> Change:
-    """Compare images with their counterfactuals, both explained for the same targets.
-
-    Args:
-        before, after: ``float32 [N, 3, H, W]``.
-        targets: ``int64 [N]``.
-    """
-    logits = [predict(model, images) for images in (before, after)]
-    scores = [values.gather(1, targets[:, None])[:, 0] for values in logits]
-    maps = [explainer(model, images, targets) for images in (before, after)]
-    return Change(
-        logit=scores[0] - scores[1],
-        answer=logits[0].argmax(1) != logits[1].argmax(1),
-        heat=1 - rank_correlation(*maps),
-    )
 
 
 def next_colors(digits: ColoredDigits) -> Tensor:

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lazyutils.errors import ClearError
+from lazyutils.hooks import check_images, find_layer
 
 Targets = Tensor | int | None
 """One class an image (``int64 [N]``), one class for all, or None for the predicted class of each."""
@@ -186,18 +187,6 @@ def evaluating(model: nn.Module) -> Iterator[None]:
             module.training = mode
 
 
-def find_layer(model: nn.Module, name: str) -> nn.Module:
-    """The submodule with a dotted name.
-
-    Raises:
-        ClearError: there is none; lists all names.
-    """
-    layers = {key: module for key, module in model.named_modules() if key}
-    if name not in layers:
-        raise ClearError(f"{type(model).__name__} has no layer {name!r}: choose one of {', '.join(layers)}")
-    return layers[name]
-
-
 def batches(model: nn.Module, images: Tensor, targets: Targets, batch_size: int) -> Iterator[tuple[Tensor, Targets]]:
     """Checked images in parts of ``batch_size``, each with its targets."""
     check_images(model, images)
@@ -207,19 +196,6 @@ def batches(model: nn.Module, images: Tensor, targets: Targets, batch_size: int)
         raise ClearError(f"{len(images)} images need as many targets, not {list(targets.shape)}")
     else:
         yield from zip(images.split(batch_size), targets.split(batch_size), strict=True)
-
-
-def check_images(model: nn.Module, images: Tensor) -> None:
-    """Refuse images that the model can't take, with what to do about it."""
-    parameter = next(model.parameters())
-    if images.dim() != 4 or not len(images):
-        raise ClearError(f"images of shape {list(images.shape)}: give [N, C, H, W] with at least one image")
-    if images.device != parameter.device:
-        raise ClearError(f"images on {images.device}, model on {parameter.device}: move one with .to(device)")
-    if images.dtype != parameter.dtype:
-        raise ClearError(f"images are {images.dtype}, the model is {parameter.dtype}: convert one with .to(dtype)")
-    if not images.isfinite().all():
-        raise ClearError("images hold NaN or infinite values: mend them first")
 
 
 def as_classes(targets: Targets, logits: Tensor) -> Tensor:

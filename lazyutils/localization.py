@@ -63,11 +63,6 @@ def pointing_game(maps: Tensor, region: Tensor) -> Tensor:
     return (hottest & region).sum((1, 2)) / hottest.sum((1, 2))
 
 
-def zero_share(maps: Tensor) -> float:
-    """Share of maps without any heat."""
-    return (maps.amax((1, 2)) == 0).double().mean().item()
-
-
 def check_maps(maps: Tensor, region: Tensor) -> None:
     """Refuse heat and regions that don't belong together."""
     if maps.shape != region.shape or maps.dim() != 3:
@@ -121,8 +116,7 @@ def deletion_curve(
     for step in range(steps + 1):
         replaced = place < step / steps
         mixed = torch.where(replaced[:, None], fill, images)
-        probabilities = predict(model, mixed).softmax(dim=1)
-        curve.append(probabilities.gather(1, targets[:, None])[:, 0])
+        curve.append(target_scores(predict(model, mixed).softmax(dim=1), targets))
     return torch.stack(curve, dim=1)
 
 
@@ -133,6 +127,11 @@ def heat_order(maps: Tensor, seed: int = 0) -> Tensor:
     order = shuffle.gather(1, flat.gather(1, shuffle).argsort(dim=1, descending=True, stable=True))
     places = torch.arange(flat.shape[1], device=flat.device).expand_as(order) / flat.shape[1]
     return torch.empty(flat.shape, device=flat.device).scatter_(1, order, places).view_as(maps)
+
+
+def target_scores(logits: Tensor, targets: Tensor) -> Tensor:
+    """The entries of ``logits [N, classes]`` at ``targets int64 [N]``."""
+    return logits.gather(1, targets[:, None])[:, 0]
 
 
 def area(curves: Tensor) -> Tensor:

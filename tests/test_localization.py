@@ -41,7 +41,6 @@ def test_heat_share_and_pixel_share():
     share = measure.heat_share(maps, halves())
     assert share[:3].tolist() == [0.5, 1.0, 0.25] and share[3].isnan()
     assert measure.pixel_share(halves()).tolist() == [0.5] * 4
-    assert measure.zero_share(maps) == 0.25
 
 
 def test_heat_on_region_and_outside_add_up_to_one():
