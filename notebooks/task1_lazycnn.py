@@ -175,9 +175,8 @@ display(
 # %% tags=["hero"]
 probabilities = training.predict(networks[0], hard.images).softmax(1)
 wrong = probabilities.argmax(1) != hard.labels
-exhibit = metrics.most_confident(
-    probabilities, (hard.labels == 1) & (hard.colors == 0) & (probabilities.argmax(1) == 0)
-)
+red_one = (hard.labels == 1) & (hard.colors == 0)
+exhibit = metrics.most_confident(probabilities, red_one & (probabilities.argmax(1) == 0))
 strip = torch.cat([exhibit[:1], metrics.most_confident(probabilities, wrong)[:7]])
 plots.show(
     plots_cheater.error_strip(hard[strip.cpu()], probabilities[strip]),
@@ -186,13 +185,10 @@ plots.show(
 )
 
 # %%
-called_zero = probabilities[(hard.labels == 1) & (hard.colors == 0)].argmax(1) == 0
-display(
-    Markdown(
-        f"{plots.percent(called_zero.double().mean().item())} of the {len(called_zero)} red 1s are called 0. "
-        f"Mean confidence of all wrong answers: {plots.percent(probabilities[wrong].max(1).values.mean().item())}."
-    )
-)
+called_zero = probabilities[red_one].argmax(1) == 0
+share = plots.percent(called_zero.double().mean().item())
+confidence = plots.percent(probabilities[wrong].max(1).values.mean().item())
+display(Markdown(f"{share} of the {len(called_zero)} red 1s are called 0. Mean confidence of errors: {confidence}."))
 
 # %% [markdown]
 # ## Laziness has an end
@@ -205,6 +201,8 @@ long_watch = training.AccuracyCurves(long_model, {"easy": easy, "hard": hard})
 optimizer = torch.optim.SGD(long_model.parameters(), lr=learning_rate)
 settings = {"epochs": laziness_epochs, "batch_size": batch_size, "seed": seeds[0], "on_epoch": long_watch}
 training.fit(long_model, train.images, train.labels, optimizer=optimizer, **settings)
+
+# %%
 plots.show(
     plots_cheater.laziness(long_watch.values, epochs, critic_figures["easy_accuracy"]),
     caption="The first seed's network, trained on. The vertical line is where this page's network stopped.",

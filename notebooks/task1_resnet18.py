@@ -63,14 +63,12 @@ warnings, networks = [], []
 for seed in seeds:
     model, origin = models.pretrained_resnet18(image_size, seed, weights, report=warnings.append)
     networks.append(model.to(task.device))
+
+# %%
 trainable = sum(p.numel() for p in networks[0].parameters() if p.requires_grad)
 total = sum(p.numel() for p in networks[0].parameters())
-display(
-    Markdown(
-        f"Weights: **{origin}**. {trainable:,} of {total:,} parameters are trained, at {image_size} pixels, "
-        f"in {arithmetic}."
-    )
-)
+share = f"{trainable:,} of {total:,} parameters are trained, at {image_size} pixels, in {arithmetic}"
+display(Markdown(f"Weights: **{origin}**. {share}."))
 
 # %%
 for warning in warnings[:1]:
