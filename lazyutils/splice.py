@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from lazyutils import hooks, training, visualize
+from lazyutils import fold, hooks, training, visualize
 from lazyutils.data import ColoredDigits
 from lazyutils.errors import ClearError
 from lazyutils.metrics import accuracy
@@ -310,12 +310,15 @@ def preferred_inputs(place: Site | None, autoencoder: SparseAutoencoder, **optio
         place: where the autoencoder reads; None for an autoencoder of pixels.
         options: of ``visualize.ascend``: steps, lr, seed, jitter, parametrization.
     """
-    states = (lambda images: images.flatten(1)) if place is None else place.states
+    if place is None:
+        return visualize.ascend(own_latent(autoencoder, lambda images: images.flatten(1)), autoencoder.width, **options)
+    with fold.folded(place.model):
+        return visualize.ascend(own_latent(autoencoder, place.states), autoencoder.width, **options)
 
-    def objective(images: Tensor) -> Tensor:
-        return autoencoder.pre_activations(states(images)).diagonal()
 
-    return visualize.ascend(objective, autoencoder.width, **options)
+def own_latent(autoencoder: SparseAutoencoder, states: Callable[[Tensor], Tensor]) -> visualize.Objective:
+    """Image ``u``'s pre-activation of latent ``u``, ``[K]``, from K images; ``states`` maps images to ``[K, D]``."""
+    return lambda images: autoencoder.pre_activations(states(images)).diagonal()
 
 
 def spatial_sd(images: Tensor) -> Tensor:

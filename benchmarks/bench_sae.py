@@ -1,0 +1,129 @@
+"""Autoencoders of LazyCNN-sized states: training time against a peer, and preferred inputs against a loop.
+
+The peer is `overcomplete` (its TopK autoencoder and training loop); install it with
+`pip install --no-deps overcomplete einops timm scikit-image opencv-python-headless` to see its line.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import io
+import time
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, TensorDataset
+
+from lazyutils import models, sae, sae_metrics, splice
+
+SIZE = 784
+
+
+def seconds(function: Callable[[], object]) -> float:
+    """Wall time of one call."""
+    start = time.perf_counter()
+    function()
+    return time.perf_counter() - start
+
+
+def planted_states(count: int, atoms: int = 100, seed: int = 0) -> Tensor:
+    """States like a ReLU layer's: sums of about ten of ``atoms`` directions, plus noise, rectified."""
+    generator = torch.Generator().manual_seed(seed)
+    directions = torch.randn(atoms, SIZE, generator=generator)
+    weights = torch.rand(count, atoms, generator=generator) * (torch.rand(count, atoms, generator=generator) < 0.1)
+    return (weights @ directions + 0.05 * torch.randn(count, SIZE, generator=generator)).relu()
+
+
+def ours(x: Tensor, kind: str, epochs: int, width: int, k: int) -> sae.SparseAutoencoder:
+    """Our training with the settings of the book."""
+    autoencoder = sae.build(kind, SIZE, width, **({} if kind == "study" else {"k": k}))
+    sae.fit(autoencoder, x, epochs=epochs, learning_rate=5e-3, decay=0.8)
+    return autoencoder
+
+
+def theirs(x: Tensor, epochs: int, width: int, k: int) -> torch.nn.Module:
+    """overcomplete's TopK autoencoder, its training loop, a plain data loader, the same optimiser settings."""
+    from overcomplete.sae import TopKSAE, train_sae  # noqa: PLC0415
+
+    torch.manual_seed(0)
+    autoencoder = TopKSAE(SIZE, nb_concepts=width, top_k=k)
+    optimizer = torch.optim.Adam(autoencoder.parameters(), lr=5e-3)
+    loader = DataLoader(TensorDataset(x), batch_size=256, shuffle=True)
+    with contextlib.redirect_stdout(io.StringIO()):
+        train_sae(autoencoder, loader, squared_error, optimizer, nb_epochs=epochs, device="cpu")
+    return autoencoder.eval()
+
+
+def squared_error(x: Tensor, x_hat: Tensor, *_others: Tensor) -> Tensor:
+    """The criterion that train_sae asks for."""
+    return (x - x_hat).square().mean()
+
+
+def bench_training(x: Tensor, epochs: int, width: int, k: int) -> None:
+    """Seconds and variance explained, ours and the peer's."""
+    for kind in ("study", "topk", "batchtopk"):
+        trained: list[sae.SparseAutoencoder] = []
+        spent = seconds(lambda kind=kind, kept=trained: kept.append(ours(x, kind, epochs, width, k)))
+        figures = sae_metrics.quality(trained[0], x)
+        print(
+            f"{kind:>12}: {spent:6.1f} s for {epochs} epochs, 50 epochs {spent * 50 / epochs:6.1f} s; variance "
+            f"explained {figures['explained_variance']:.3f}, L0 {figures['l0']:.1f}, dead {figures['dead_share']:.3f}"
+        )
+    try:
+        peer: list[torch.nn.Module] = []
+        spent = seconds(lambda: peer.append(theirs(x, epochs, width, k)))
+    except (ImportError, AttributeError) as error:  # 0.3.0 meets an attribute that matplotlib 3.9 removed
+        print(f"overcomplete: skipped, it can't be imported here ({error})")
+        return
+    with torch.no_grad():
+        explained = sae_metrics.explained_variance(x, peer[0](x)[2])
+    print(f"overcomplete: {spent:6.1f} s for {epochs} epochs; variance explained {explained:.3f}")
+
+
+def plain_ascent(model: torch.nn.Module, autoencoder: sae.SparseAutoencoder, unit: int, steps: int) -> Tensor:
+    """One unit's preferred input, written the way a notebook does it."""
+    free = torch.randn(1, 3, 28, 28).mul(0.01).requires_grad_()
+    optimizer = torch.optim.Adam([free], lr=0.05)
+    for _ in range(steps):
+        optimizer.zero_grad()
+        value = autoencoder.pre_activations(model.features(torch.sigmoid(free)).flatten(1))[0, unit]
+        (-value).backward()
+        optimizer.step()
+    return torch.sigmoid(free).detach()
+
+
+def bench_preferred(width: int, steps: int, looped: int, repeats: int = 3) -> None:
+    """All units in one ascent against a loop over units (``looped`` of them, scaled up), in turn."""
+    model = models.build("LazyCNN")
+    place = splice.site(model, "relu3")
+    autoencoder = sae.build("topk", place.size, width, k=16)
+    together, alone = [], []
+    for _ in range(repeats):
+        together.append(seconds(lambda: splice.preferred_inputs(place, autoencoder, steps=steps)))
+        loop = seconds(lambda: [plain_ascent(model, autoencoder, unit, steps) for unit in range(looped)])
+        alone.append(loop * width / looped)
+    print(
+        f"preferred inputs of {width} units, {steps} steps: one batch {min(together):.2f} s, "
+        f"loop {min(alone):.2f} s: {min(alone) / min(together):.1f} times (best of {repeats} each)"
+    )
+
+
+def main() -> None:
+    """Parse the sizes and run both."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--epochs", type=int, default=10, help="epochs to time")
+    parser.add_argument("--states", type=int, default=12000, help="number of states")
+    parser.add_argument("--width", type=int, default=128, help="latents")
+    parser.add_argument("--k", type=int, default=16, help="latents that stay")
+    parser.add_argument("--steps", type=int, default=30, help="steps of gradient ascent")
+    parser.add_argument("--looped", type=int, default=8, help="units that the loop really runs")
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    bench_training(planted_states(options.states), options.epochs, options.width, options.k)
+    bench_preferred(options.width, options.steps, options.looped)
+
+
+if __name__ == "__main__":
+    main()
