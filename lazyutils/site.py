@@ -129,6 +129,12 @@ def stage(run_dir: Path | None, root: Path, report: Report) -> Path:
     for task in task_names(root):
         notebook, record = read_task(task, *folders, root)
         notebooks.append(notebook)
+        try:
+            refuse_stale(task, notebook, root)
+        except ClearError as error:
+            if run_dir:
+                raise
+            report(f"the published edition is older than the notebooks: {error}")
         pages.add_facts(notebook, record, address.launch(task) if address else {})
         write(source / f"book/tasks/{task}.ipynb", nbformat.writes(notebook))
         write(source / f"book/results/{task}.json", json.dumps(record))
@@ -143,7 +149,7 @@ def read_task(task: str, notebooks: Path, results: Path, root: Path) -> tuple[nb
 
     Raises:
         MissingArtefactError: the run has no such page.
-        ClearError: the page was made from another version of the notebook.
+        ClearError: a failed cell, or a figure without alt text.
     """
     path, record_path = notebooks / f"{task}.ipynb", results / f"{task}.json"
     for needed in (path, record_path):
@@ -151,18 +157,17 @@ def read_task(task: str, notebooks: Path, results: Path, root: Path) -> tuple[nb
             remedy = "make publish" if notebooks == root / "book/tasks" else "make book"
             raise MissingArtefactError(f"page {task}: {needed} is missing: run `{remedy}` to make it")
     private = {str(root): ".", str(Path.home()): "~"}
-    executed = nbformat.read(path, as_version=4)
-    refuse_stale(executed, nbformat.read(root / "notebooks" / f"{task}.ipynb", as_version=4), path)
     record = pages.scrub(json.loads(record_path.read_text(encoding="utf-8")), private)
-    return pages.clean(executed, f"page {task}", private), record
+    return pages.clean(nbformat.read(path, as_version=4), f"page {task}", private), record
 
 
-def refuse_stale(executed: nbformat.NotebookNode, clean: nbformat.NotebookNode, path: Path) -> None:
-    """Raise unless ``executed`` ran the very code of ``clean``."""
+def refuse_stale(task: str, executed: nbformat.NotebookNode, root: Path) -> None:
+    """Raise unless the page ran the very code of the clean notebook."""
+    clean = nbformat.read(root / "notebooks" / f"{task}.ipynb", as_version=4)
     ran = {cell.source.strip() for cell in executed.cells if cell.cell_type == "code"}
     for number, cell in enumerate(clean.cells, start=1):
         if cell.cell_type == "code" and cell.source.strip() not in ran:
-            raise ClearError(f"{path} is stale: cell {number} of notebooks/{path.name} has changed since it ran")
+            raise ClearError(f"page {task} is stale: cell {number} of notebooks/{task}.ipynb has changed since it ran")
 
 
 def write(path: Path, text: str) -> None:

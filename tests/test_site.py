@@ -191,7 +191,7 @@ def test_a_stale_page_is_refused(root: Path) -> None:
     changed = site_fixture.notebook("task1_lazycnn")
     changed.cells[4].source += "\nchanged = True"
     site_fixture.write_notebook(root / "notebooks/task1_lazycnn.ipynb", changed)
-    with pytest.raises(ClearError, match=r"task1_lazycnn\.ipynb is stale: cell 5"):
+    with pytest.raises(ClearError, match=r"page task1_lazycnn is stale: cell 5"):
         stage(root)
 
 
