@@ -1,0 +1,93 @@
+"""Critics: networks so lazy that their answers give the shortcut away, without any colour label."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from lazyutils import models
+from lazyutils.training import Loss, cross_entropy, fit, predict
+
+
+@dataclass(frozen=True)
+class CriticSettings:
+    """How a critic is trained (with Adam); ``epochs`` and ``batch_size`` decide how lazy it stays."""
+
+    architecture: str
+    epochs: int
+    batch_size: int
+    learning_rate: float
+    seed: int = 0
+
+
+CRITICS = {
+    "lazy": CriticSettings("LazyCNN", epochs=2, batch_size=256, learning_rate=1e-3),
+    "color": CriticSettings("ColorCritic", epochs=1, batch_size=64, learning_rate=1e-2),
+}
+"""``lazy``: the book's own cheater, stopped early, with no knowledge of the bias. ``color``: 1x1 convolutions, which
+presume that the shortcut is visible in single pixels."""
+
+
+def train(
+    images: Tensor,
+    labels: Tensor,
+    settings: CriticSettings,
+    loss: Loss = cross_entropy,
+    on_epoch: Callable[[int, nn.Module], None] | None = None,
+) -> nn.Module:
+    """A short training of a lazy network on biased images.
+
+    Args:
+        images: ``float32 [N, 3, 28, 28]`` in [0, 1].
+        labels: ``int64 [N]``.
+        on_epoch: receives the epoch's number (from 1) and the network.
+    """
+    critic = models.build(settings.architecture, settings.seed).to(images.device)
+    fit(
+        critic,
+        images,
+        labels,
+        optimizer=torch.optim.Adam(critic.parameters(), lr=settings.learning_rate),
+        epochs=settings.epochs,
+        batch_size=settings.batch_size,
+        seed=settings.seed,
+        loss=loss,
+        on_epoch=None if on_epoch is None else lambda epoch: on_epoch(epoch, critic),
+    )
+    return critic
+
+
+def classes(critic: nn.Module, images: Tensor) -> Tensor:
+    """The critic's answers, ``int64 [N]``: where it is lazy, the digit that owns the background colour."""
+    return predict(critic, images).argmax(1)
+
+
+def precision_recall(flagged: Tensor, conflicting: Tensor) -> tuple[float, float]:
+    """How well the critic's errors find the conflicting images.
+
+    Args:
+        flagged: ``bool [N]``, True where the critic errs.
+        conflicting: ``bool [N]``, the truth (for judging only, never for training).
+
+    Returns:
+        Share of the flagged that conflict, share of the conflicting that are flagged; 0 for an empty set.
+    """
+    hits = (flagged & conflicting).sum().item()
+    return hits / max(1, flagged.sum().item()), hits / max(1, conflicting.sum().item())
+
+
+def balanced_accuracy(predictions: Tensor, critic: Tensor, labels: Tensor) -> float:
+    """Accuracy averaged over the cells (critic's class, label) that occur: a label-free criterion of selection.
+
+    On biased validation images it weighs the few on which the critic errs as much as the many on which it is right.
+
+    Args:
+        predictions, critic, labels: ``int64 [N]``.
+    """
+    cells, member = torch.unique(critic * 10 + labels, return_inverse=True)
+    right = torch.zeros(len(cells), dtype=torch.float64)
+    right.index_add_(0, member, (predictions == labels).double())
+    return (right / torch.bincount(member)).mean().item()

@@ -1,0 +1,173 @@
+"""Interventions against the shortcut. Each sees biased images and their labels, never a colour.
+
+Every function makes a ``Recipe`` for ``training.fit``: a loss, an order of images, or both. Those that need a critic
+take its answers: s_i, the class that a lazy network gives to training image i. Where the critic is lazy, s_i is the
+digit that owns the background colour, and s_i != y_i marks the images whose cues conflict.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from lazyutils import penalties
+from lazyutils.errors import ClearError
+from lazyutils.metrics import contingency
+from lazyutils.training import Batch, Loss, Order, cross_entropy
+
+GCE_Q = 0.7
+"""Exponent of generalised cross-entropy, as in Nam et al. 2020."""
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What an intervention changes in training: the ``loss``, the ``order``, or networks trained ``beside``."""
+
+    loss: Loss = cross_entropy
+    order: Order | None = None
+    beside: tuple[nn.Module, ...] = ()
+
+
+def study_penalty(weight: float, steps: int) -> Recipe:
+    """The study's colour-gradient penalty: variance over R, G, B of the predicted class's input gradient.
+
+    Args:
+        weight: reached at the end of a linear growth from 0; the study's is 10.
+        steps: training steps in all.
+    """
+    ramp = penalties.LinearRamp(weight, steps)
+    return Recipe(
+        penalties.penalized_cross_entropy(penalties.target_score, penalties.channel_variance, ramp, predicted=True)
+    )
+
+
+def recoloring_penalty(strength: float) -> Recipe:
+    """A penalty on the share of the gradient that lies in recolouring the whole image, ``strength`` times the CE."""
+    weight = penalties.balanced(strength)
+    return Recipe(penalties.penalized_cross_entropy(penalties.log_odds, penalties.recoloring_share, weight))
+
+
+def spectral_decoupling(weight: float) -> Recipe:
+    """Cross-entropy + ``weight`` mean(z^2): no logit may grow on one cue alone (Pezeshki et al. 2021, eq. 6)."""
+
+    def loss(model: nn.Module, batch: Batch) -> Tensor:
+        logits = model(batch.images)
+        return F.cross_entropy(logits, batch.labels) + weight * logits.square().mean()
+
+    return Recipe(loss)
+
+
+def weighted_order(weights: Tensor) -> Order:
+    """One epoch drawn with replacement, image i in proportion to ``weights[i]``."""
+    return lambda generator: torch.multinomial(weights, len(weights), replacement=True, generator=generator)
+
+
+def just_train_twice(critic: Tensor, labels: Tensor, weight: float) -> Recipe:
+    """The critic's errors are seen ``weight`` times as often as the rest (Liu et al. 2021, eq. 2)."""
+    require_conflicts(critic, labels)
+    return Recipe(order=weighted_order(torch.where(critic == labels, 1.0, weight)))
+
+
+def gradient_norm_resampling(logits: Tensor, features: Tensor, labels: Tensor) -> Recipe:
+    """Images in proportion to the norm of the critic's last-layer gradient (Ahn et al. 2023, PGD).
+
+    The gradient of an image's loss by the last layer is (softmax - onehot) h^T, of norm
+    ||softmax - onehot|| ||h||.
+
+    Args:
+        logits: ``float32 [N, 10]`` of a critic trained with ``generalized_cross_entropy``.
+        features: ``float32 [N, D]``, its last layer's input h.
+        labels: ``int64 [N]``.
+    """
+    residual = logits.softmax(1) - F.one_hot(labels, logits.shape[1])
+    return Recipe(order=weighted_order(residual.norm(dim=1) * features.norm(dim=1)))
+
+
+def generalized_cross_entropy(model: nn.Module, batch: Batch) -> Tensor:
+    """Mean of (1 - p_y^q) / q with q = 0.7: a loss that dwells on what is easy (Zhang & Sabuncu 2018, eq. 6)."""
+    return gce(model(batch.images), batch.labels).mean()
+
+
+def gce(logits: Tensor, labels: Tensor) -> Tensor:
+    """Generalised cross-entropy of each image, ``[B]``."""
+    log_confidence = logits.float().log_softmax(1).gather(1, labels[:, None])[:, 0]
+    return (1 - (GCE_Q * log_confidence).exp()) / GCE_Q
+
+
+def learning_from_failure(biased: nn.Module, labels: Tensor, decay: float = 0.7) -> Recipe:
+    """A biased network trained beside, and its relative difficulty as weight (Nam et al. 2020, algorithm 1).
+
+    W = L_b / (L_b + L_d), with both losses smoothed by a running mean per image and scaled by their class's largest,
+    as in the authors' code.
+
+    Args:
+        biased: a fresh network, trained beside the other one with ``gce``.
+        labels: ``int64 [N]`` of all training images.
+        decay: of the running means.
+    """
+    running = torch.zeros(2, len(labels))  # rows: biased, debiased
+
+    def smoothed(row: int, losses: Tensor, batch: Batch) -> Tensor:
+        running[row, batch.index] = decay * running[row, batch.index] + (1 - decay) * losses
+        largest = torch.zeros(10).scatter_reduce(0, labels, running[row], "amax")
+        return running[row, batch.index] / largest[batch.labels].clamp(min=1e-8)
+
+    def loss(model: nn.Module, batch: Batch) -> Tensor:
+        biased_logits, logits = biased(batch.images), model(batch.images)
+        losses = F.cross_entropy(logits, batch.labels, reduction="none")
+        with torch.no_grad():
+            biased_losses = F.cross_entropy(biased_logits, batch.labels, reduction="none")
+            difficult, hard = smoothed(0, biased_losses, batch), smoothed(1, losses, batch)
+            weight = difficult / (difficult + hard + 1e-8)
+        return (weight * losses).mean() + gce(biased_logits, batch.labels).mean()
+
+    return Recipe(loss, beside=(biased,))
+
+
+def cell_counts(critic: Tensor, labels: Tensor, weights: Tensor | None = None) -> Tensor:
+    """``float64 [10, 10]``: number (or weight) of training images in each cell (critic's class, label)."""
+    if weights is None:
+        return contingency(critic, labels).double()
+    return torch.zeros(100, dtype=torch.float64).index_add_(0, critic * 10 + labels, weights.double()).view(10, 10)
+
+
+def cell_reweighting(critic: Tensor, labels: Tensor) -> Recipe:
+    """Images in proportion to 1 / C[s, y]: every cell that occurs is seen equally often (as in FG-CCDB)."""
+    require_conflicts(critic, labels)
+    return Recipe(order=weighted_order(1 / cell_counts(critic, labels)[critic, labels]))
+
+
+def log_prior(counts: Tensor, smoothing: float = 1.0) -> Tensor:
+    """log P(y | s) from cell counts ``[10, 10]``, each raised by ``smoothing``; ``float32``, row s, column y."""
+    counts = counts + smoothing
+    return (counts / counts.sum(1, keepdim=True)).log().float()
+
+
+def logit_correction(critic: Tensor, labels: Tensor, oversampling: float = 1.0, tau: float = 1.0) -> Recipe:
+    """Cross-entropy of z + tau log P(y | s): what the shortcut already explains need not be learnt (Liu et al. 2023).
+
+    With ``oversampling`` the critic's errors are also seen that many times as often, and P(y | s) is that of the
+    images as they are seen, so that the two never count the same thing twice. At test time z is used alone.
+    """
+    require_conflicts(critic, labels)
+    if oversampling < 1 or tau <= 0:
+        raise ClearError(f"oversampling {oversampling} must be 1 or more, and tau {tau} above 0")
+    weights = torch.where(critic == labels, 1.0, oversampling)
+    prior = tau * log_prior(cell_counts(critic, labels, weights))
+
+    def loss(model: nn.Module, batch: Batch) -> Tensor:
+        return F.cross_entropy(model(batch.images) + prior[critic[batch.index]], batch.labels)
+
+    return Recipe(loss, weighted_order(weights) if oversampling > 1 else None)
+
+
+def require_conflicts(critic: Tensor, labels: Tensor) -> None:
+    """Refuse a method that lives on conflicting images where the critic finds none."""
+    if (critic == labels).all():
+        raise ClearError(
+            "the critic errs on no training image, so there are no conflicting images to learn from: "
+            "a bias below 1, a shorter critic training, or a method without a critic"
+        )

@@ -1,0 +1,313 @@
+"""The league: every intervention on the same network, subset and budget, and the brackets that hold them.
+
+A ``Point`` names one training run completely; ``run`` makes its network and its figures.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+import json
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from lazyutils import augment, critics, data, interventions, models, penalties, training
+from lazyutils.data import ColoredDigits
+from lazyutils.errors import ClearError
+from lazyutils.interventions import Recipe
+from lazyutils.metrics import accuracy, cheating, contingency
+
+SHIFT_SIZE = 2000
+"""Hard images that are recoloured for the shifts."""
+
+
+@dataclass(frozen=True)
+class Point:
+    """One training run: everything its figures depend on, beside the data file and the code."""
+
+    method: str
+    seed: int = 0
+    train_size: int = 12000
+    validation_size: int = 3000
+    epochs: int = 15
+    batch_size: int = 128
+    learning_rate: float = 0.004
+    weight_decay: float = 0.05
+    critic: str = "lazy"
+    bias: float | None = None
+    strength: float | None = None
+
+
+@dataclass
+class Material:
+    """What an intervention may use: biased images, labels, and a critic it trains on them.
+
+    ``colors`` is the truth, and None for every label-free method.
+    """
+
+    images: Tensor
+    labels: Tensor
+    point: Point
+    colors: Tensor | None = None
+
+    @property
+    def steps(self) -> int:
+        """Training steps in all."""
+        return self.point.epochs * -(-len(self.labels) // self.point.batch_size)
+
+    @cached_property
+    def critic(self) -> Tensor:
+        """The critic's answers on the training images, ``int64 [N]``."""
+        return critics.classes(self.critic_network(training.cross_entropy), self.images)
+
+    def critic_network(self, loss: training.Loss) -> nn.Module:
+        """A fresh critic, trained with ``loss``."""
+        settings = critics.CRITICS[self.point.critic]
+        return critics.train(self.images, self.labels, replace(settings, seed=self.point.seed), loss)
+
+
+def robust(seed: int) -> nn.Module:
+    """The study's remedy."""
+    return models.build("RobustCNN", seed)
+
+
+class Grayscale(nn.Module):
+    """A network that sees luminance only."""
+
+    def __init__(self, seed: int) -> None:
+        super().__init__()
+        self.net = robust(seed)
+        self.register_buffer("luminance", torch.tensor([0.299, 0.587, 0.114]).view(1, 3, 1, 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.net((x * self.luminance).sum(1, keepdim=True).expand(-1, 3, -1, -1))
+
+
+@dataclass(frozen=True)
+class Method:
+    """One row: ``build`` makes the recipe, ``knows`` says what it uses beside images and labels."""
+
+    title: str
+    build: Callable[[Material], Recipe] = lambda material: Recipe()
+    knows: str = "nothing"
+    augmented: bool = True
+    needs_conflicts: bool = False
+    strength: float | None = None
+    network: Callable[[int], nn.Module] = robust
+    prepare: Callable[[ColoredDigits, int], ColoredDigits] = lambda digits, seed: digits
+
+
+def lff(material: Material) -> Recipe:
+    """LfF with the book's LazyCNN as the biased network."""
+    return interventions.learning_from_failure(models.build("LazyCNN", material.point.seed), material.labels)
+
+
+def gradient_resampling(material: Material) -> Recipe:
+    """PGD with a LazyCNN that was trained with generalised cross-entropy."""
+    lazy = replace(material, point=replace(material.point, critic="lazy"))
+    critic = lazy.critic_network(interventions.generalized_cross_entropy)
+    features = training.batched(critic.features, material.images).flatten(1)
+    return interventions.gradient_norm_resampling(training.batched(critic.fc, features), features, material.labels)
+
+
+def corrected(oversampling: float) -> Callable[[Material], Recipe]:
+    """Logit correction by the critic."""
+    return lambda m: interventions.logit_correction(m.critic, m.labels, oversampling)
+
+
+def randomly_colored(digits: ColoredDigits, seed: int) -> ColoredDigits:
+    """The same digits in colours that are independent of them."""
+    return data.recolor(digits, data.draw_colors(digits.labels, 0.1, seed), seed=seed)
+
+
+METHODS: dict[str, Method] = {
+    "erm": Method("ERM + BatchNorm (study)", augmented=False),
+    "study_penalty": Method(
+        "Colour-gradient penalty (study)",
+        lambda m: interventions.study_penalty(m.point.strength, m.steps),
+        "the bias is colour",
+        augmented=False,
+        strength=10,
+    ),
+    "erm_augmented": Method("ERM + geometry"),
+    "study_penalty_augmented": Method(
+        "Study's penalty + geometry",
+        lambda m: interventions.study_penalty(m.point.strength, m.steps),
+        "the bias is colour",
+        strength=10,
+    ),
+    "recoloring_penalty": Method(
+        "Recolouring penalty",
+        lambda m: interventions.recoloring_penalty(m.point.strength),
+        "the bias is a global colour",
+        strength=1,
+    ),
+    "spectral_decoupling": Method(
+        "Spectral decoupling", lambda m: interventions.spectral_decoupling(m.point.strength), strength=0.01
+    ),
+    "just_train_twice": Method(
+        "Just train twice",
+        lambda m: interventions.just_train_twice(m.critic, m.labels, m.point.strength),
+        "a critic",
+        needs_conflicts=True,
+        strength=20,
+    ),
+    "learning_from_failure": Method("Learning from failure", lff, "a critic beside"),
+    "gradient_resampling": Method("Gradient-norm resampling", gradient_resampling, "a critic"),
+    "cell_reweighting": Method(
+        "Cell reweighting",
+        lambda m: interventions.cell_reweighting(m.critic, m.labels),
+        "a critic",
+        needs_conflicts=True,
+    ),
+    "logit_correction": Method("Logit correction", corrected(1), "a critic", needs_conflicts=True),
+    "corrected_resampling": Method(
+        "Logit correction + resampling",
+        lambda m: interventions.logit_correction(m.critic, m.labels, m.point.strength),
+        "a critic",
+        needs_conflicts=True,
+        strength=8,
+    ),
+}
+"""Label-free: images and labels as they are. ``knows`` is what each presumes beside them."""
+
+BRACKETS: dict[str, Method] = {
+    "oracle": Method("Oracle: colours random", prepare=randomly_colored, knows="unbiased images"),
+    "group_labels": Method(
+        "True colours as critic",
+        lambda m: interventions.logit_correction(m.colors, m.labels, 8),
+        "colour labels",
+        needs_conflicts=True,
+    ),
+    "conflict_only": Method(
+        "Conflicting images only",
+        prepare=lambda digits, seed: digits[digits.conflicting],
+        knows="colour labels",
+        needs_conflicts=True,
+    ),
+    "grayscale": Method("Grey images", network=Grayscale, knows="other inputs"),
+    "colour_only": Method("Colour only", network=lambda seed: models.build("ColorCritic", seed), augmented=False),
+}
+"""What holds the league: each changes the images or sees the truth."""
+
+BEST = "corrected_resampling"
+ENTRIES = METHODS | BRACKETS
+
+
+def check(point: Point) -> Method:
+    """The point's method, or a ``ClearError`` that says why the combination is impossible."""
+    if point.method not in ENTRIES:
+        raise ClearError(f"unknown method {point.method!r}: choose one of {', '.join(ENTRIES)}")
+    method = ENTRIES[point.method]
+    if point.critic not in critics.CRITICS:
+        raise ClearError(f"unknown critic {point.critic!r}: choose one of {', '.join(critics.CRITICS)}")
+    if point.bias == 1 and method.needs_conflicts:
+        raise ClearError(f"{point.method} learns from conflicting images, and with bias 1.0 there are none")
+    if point.strength is not None and method.strength is None:
+        raise ClearError(f"{point.method} has no strength: leave it out, or choose a method with a penalty or weight")
+    if point.strength is not None and point.strength <= 0:
+        raise ClearError(f"strength {point.strength} switches {point.method} off: give more than 0, or choose erm")
+    return method
+
+
+def run(
+    point: Point,
+    path: Path,
+    device: torch.device | str = "cpu",
+    on_epoch: Callable[[nn.Module, int], None] | None = None,
+) -> tuple[nn.Module, dict[str, Any]]:
+    """Train one point's network and judge it once, after its last epoch.
+
+    Args:
+        path: the data set of task 0.
+        on_epoch: receives the network and the epoch's number, to watch and not to choose.
+
+    Returns:
+        The network in evaluation mode, and its figures: accuracies and shares as fractions, wall ``seconds`` of all
+        training, critic included.
+    """
+    method = check(point)
+    point = replace(point, strength=method.strength) if point.strength is None else point
+    train, easy = biased_subsets(point, path, device)
+    started = time.perf_counter()
+    seen = method.prepare(train, point.seed)
+    truth = seen.colors if point.method in BRACKETS else None
+    material = Material(seen.images, seen.labels, point, truth)
+    model = method.network(point.seed).to(device)
+    train_network(model, material, method, on_epoch)
+    seconds = time.perf_counter() - started
+    hard = data.load(path, "hard").to(device)
+    return model, {"seconds": seconds, **judge(model, easy, hard), **shifts(model, hard)}
+
+
+def biased_subsets(point: Point, path: Path, device: torch.device | str) -> tuple[ColoredDigits, ColoredDigits]:
+    """Training and validation images, recoloured where the point has a bias of its own."""
+    subsets = data.easy_subsets(path, point.train_size, point.validation_size, point.seed, device)
+    if point.bias is None:
+        return subsets
+    draws = [data.draw_colors(digits.labels, point.bias, 2 * point.seed + i) for i, digits in enumerate(subsets)]
+    train, easy = (data.recolor(d, c, seed=point.seed) for d, c in zip(subsets, draws, strict=True))
+    return train, easy
+
+
+def train_network(
+    model: nn.Module, material: Material, method: Method, on_epoch: Callable[[nn.Module, int], None] | None = None
+) -> None:
+    """AdamW with a one-cycle schedule, the same for every row."""
+    point, recipe = material.point, method.build(material)
+    parameters = [p for network in (model, *recipe.beside) for p in network.parameters()]
+    optimizer = torch.optim.AdamW(parameters, lr=point.learning_rate, weight_decay=point.weight_decay)
+    scheduler = torch.optim.lr_scheduler.OneCycleLR(optimizer, point.learning_rate, total_steps=material.steps)
+    training.fit(
+        model,
+        material.images,
+        material.labels,
+        optimizer=optimizer,
+        epochs=point.epochs,
+        batch_size=point.batch_size,
+        seed=point.seed,
+        loss=recipe.loss,
+        scheduler=scheduler,
+        augment=augment.geometric() if method.augmented else None,
+        order=recipe.order,
+        precision=training.resolve_precision("auto", material.images.device),
+        on_epoch=None if on_epoch is None else lambda epoch: on_epoch(model, epoch),
+    )
+
+
+def judge(model: nn.Module, easy: ColoredDigits, hard: ColoredDigits) -> dict[str, float]:
+    """Accuracies, who is followed, the worst digit."""
+    easy_answers, answers = (training.predict(model, digits.images).argmax(1) for digits in (easy, hard))
+    counts = contingency(hard.labels, answers)
+    return {
+        **cheating(easy_answers, easy, answers, hard),
+        "worst_digit": (counts.diagonal() / counts.sum(1)).min().item(),
+    }
+
+
+def shifts(model: nn.Module, hard: ColoredDigits) -> dict[str, float]:
+    """Accuracy on hard digits in colours never seen in training, and on a texture three times as coarse."""
+    some = hard[:SHIFT_SIZE]
+    shifted = {
+        "unseen_colours": data.recolor(some, some.colors, palette="tab10"),
+        "texture_shift": data.recolor(some, some.colors, noise=60.0),
+    }
+    return {name: accuracy(training.predict(model, d.images).argmax(1), d.labels) for name, d in shifted.items()}
+
+
+def fingerprint(point: Point, path: Path) -> str:
+    """16 hexadecimal digits that name the point, its data and the code that makes its figures."""
+    modules = (augment, critics, data, interventions, models, penalties, training)
+    code = [inspect.getsource(module) for module in modules] + [
+        inspect.getsource(run),
+        inspect.getsource(train_network),
+    ]
+    content = json.dumps([asdict(point), data.metadata(path), code], sort_keys=True)
+    return hashlib.sha256(content.encode()).hexdigest()[:16]
