@@ -9,6 +9,7 @@ import json
 import re
 import shutil
 import tempfile
+from collections.abc import Iterable
 from io import BytesIO
 from pathlib import Path
 
@@ -24,6 +25,11 @@ TITLES = {
     "task0_biased_canvas": "Task 0: The Biased Canvas",
     "task1_lazycnn": "Task 1: The Cheater",
     "task1_resnet18": "Task 1: The Larger Cheater",
+    "task2_prober": "Task 2: The Prober",
+    "task3_interrogation": "Task 3: The Interrogation",
+    "task4_intervention": "Task 4: The Intervention",
+    "task5_invisible_cloak": "Task 5: The Invisible Cloak",
+    "task6_decomposition": "Task 6: The Decomposition",
 }
 PARAMETERS = (
     'bias: "float[0, 1]" = 0.95  # probability of the own colour\nrun_dir: "str" = "runs/tiny"  # where files go\n'
@@ -34,6 +40,11 @@ LONG = "\n".join(f"value_{line} = {line}" for line in range(20))
 def seeds(mean: float) -> dict:
     """A figure over three seeds."""
     return {"mean": mean, "sd": 0.01, "n": 3, "values": [mean - 0.01, mean, mean + 0.01]}
+
+
+def features(colour_share: float) -> dict:
+    """What is left after switching some features off."""
+    return {"easy": 0.5, "hard": 0.1, "colour_share": colour_share}
 
 
 METRICS = {
@@ -57,6 +68,25 @@ METRICS = {
         }
         for task in ("task1_lazycnn", "task1_resnet18")
     },
+    "task2_prober": {"probe_accuracy": {"lazycnn": {"conv1": {"colour": 1.0, "digit": 0.61}}}},
+    "task3_interrogation": {
+        "heat_background_share": {"lazycnn": 0.81},
+        "pixels_background_share": 0.82,
+        "zero_map_share": {"lazycnn": 0.1},
+        "gradcam_max_diff_displayed": 2e-6,
+    },
+    "task4_intervention": {
+        "league": {
+            method: {"easy_accuracy": seeds(0.98), "hard_accuracy": seeds(hard), "gap_closed": 0.0, "seconds": 50.0}
+            for method, hard in (("erm", 0.86), ("study_penalty", 0.81), ("corrected_resampling", 0.97))
+        },
+        "brackets": {"oracle": {"easy_accuracy": 0.98, "hard_accuracy": 0.98}},
+    },
+    "task5_invisible_cloak": {
+        "n_eligible": {"lazycnn": 40},
+        "success": {"lazycnn": {"fgsm": 0.1, "pgd": 0.7, "deepfool": 0.2}},
+    },
+    "task6_decomposition": {"ablation": {"colour": features(0.2), "random": features(0.9)}},
 }
 
 
@@ -77,14 +107,14 @@ def set_repository(folder: Path, url: str) -> None:
     (folder / "_config.yml").write_text(re.sub(r'(?m)^  url: ".*"$', f'  url: "{url}"', settings))
 
 
-def make_root(folder: Path) -> Path:
-    """A copy of this repository's book and settings with three notebooks and the finished run ``runs/tiny``."""
+def make_root(folder: Path, tasks: Iterable[str] = TITLES) -> Path:
+    """A copy of this repository's book and settings with tiny notebooks and the finished run ``runs/tiny``."""
     shutil.copytree(ROOT / "book", folder / "book", ignore=shutil.ignore_patterns(*site.EDITION, "__pycache__"))
     for name in ("_config.yml", "_toc.yml", "package.json", "package-lock.json"):
         shutil.copyfile(ROOT / name, folder / name)
     if (ROOT / "node_modules").is_dir():
         (folder / "node_modules").symlink_to(ROOT / "node_modules")
-    for task in TITLES:
+    for task in tasks:
         write_notebook(folder / "notebooks" / f"{task}.ipynb", notebook(task))
         write_notebook(folder / "runs/tiny/notebooks" / f"{task}.ipynb", executed(task, folder))
         write_record(folder, task)

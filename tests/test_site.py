@@ -122,7 +122,18 @@ def test_every_task_is_a_card_and_a_page() -> None:
 
 
 def test_verdicts_follow_the_results() -> None:
-    assert text("findings").count("Stands ·") == 4 and "Does not stand" not in text("findings")
+    assert text("findings").count("Stands ·") == 7
+    for claim in ("Units at every depth", "Grad-CAM proves", "The colour-gradient penalty"):
+        assert re.search(rf"Does not stand · Task \d: The \w+ {claim}", text("findings"))
+
+
+def test_pages_tell_of_what_has_run_and_of_nothing_else(tmp_path: Path) -> None:
+    root = site_fixture.make_root(tmp_path, TASKS[:3])
+    index = site.build(root / "runs/tiny", root, lambda line: None)
+    pages = "".join(path.read_text() for path in (index.parent / "book").glob("*.html"))
+    assert "The Cheater" in pages and "Which cue wins" in pages
+    for later in ("The Prober", "The Intervention", "The league", "Does not stand", "The cure"):
+        assert later not in pages
 
 
 def test_figures_keep_their_description() -> None:
@@ -168,13 +179,13 @@ def test_a_wrong_key_and_a_dead_link_are_named_with_their_pages_and_the_old_site
     old = root / "_build/html/index.html"
     old.parent.mkdir(parents=True)
     old.write_text("old")
-    with open(root / "book/results.md", "a") as page:
+    with open(root / "book/numbers.md", "a") as page:
         page.write("\n{{ results.task1_lazycnn.metrics.hard_acuracy | pct }}\n")
     with open(root / "book/glossary.md", "a") as page:
         page.write("\n[nowhere](nowhere.md)\n")
     with pytest.raises(ClearError) as caught:
         site.build(root / "runs/tiny", root, lambda line: None)
-    assert re.search(r"book/results\.md:\d+: .*hard_acuracy", str(caught.value))
+    assert re.search(r"book/numbers\.md:\d+: .*hard_acuracy", str(caught.value))
     assert "book/glossary.md" in str(caught.value) and "nowhere.md" in str(caught.value)
     assert "\n" not in str(caught.value)
     assert old.read_text() == "old"
