@@ -134,7 +134,7 @@ def frozen(model: nn.Module) -> Iterator[nn.Module]:
 
 def as_maps(activation: Tensor) -> Tensor:
     """``[N, C, H, W]``: a fully connected layer's ``[N, C]`` becomes maps of one pixel."""
-    return activation.flatten(2).unsqueeze(-1) if activation.dim() < 4 else activation
+    return activation[:, :, None, None] if activation.dim() == 2 else activation
 
 
 @torch.no_grad()

@@ -1,0 +1,337 @@
+"""Feature visualisation: images that a unit, a class or a set of activations asks for.
+
+Every image of a batch has its own unit, and in evaluation mode no image influences another. So one optimisation of
+all units at once takes the same steps as a loop over units, with one forward and one backward pass a step.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from lazyutils import fold, hooks
+from lazyutils.errors import ClearError
+
+Objective = Callable[[Tensor], Tensor]
+"""Maps images ``[U, 3, H, W]`` to one value each, ``[U]``; image ``u`` alone decides value ``u``."""
+
+REDUCTIONS = ("sum", "mean", "center")
+"""How a channel's map becomes one value: its sum, its mean, or its central unit."""
+
+
+def reduction_weights(reduction: str, height: int, width: int) -> Tensor:
+    """``float32 [height, width]``: a reduction's value is the sum of the map times these.
+
+    Raises:
+        ClearError: unknown reduction.
+    """
+    if reduction not in REDUCTIONS:
+        raise ClearError(f"unknown reduction {reduction!r}: choose one of {', '.join(REDUCTIONS)}")
+    if reduction == "center":
+        weights = torch.zeros(height, width)
+        weights[height // 2, width // 2] = 1
+        return weights
+    return torch.ones(height, width) / (height * width if reduction == "mean" else 1)
+
+
+def reduce_maps(activation: Tensor, reduction: str) -> Tensor:
+    """Activations ``[N, C, H, W]`` or ``[N, C]`` to one value a channel, ``[N, C]``."""
+    maps = hooks.as_maps(activation)
+    return (maps * reduction_weights(reduction, *maps.shape[2:]).to(maps)).sum(dim=(2, 3))
+
+
+# --- parametrisations of an image ------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class ColorStatistics:
+    """Mean and correlation of the colours of a set of pixels.
+
+    Attributes:
+        mean: ``float32 [3]``, in [0, 1].
+        root: ``float32 [3, 3]``, square root of the covariance, scaled so that its longest column is 1.
+    """
+
+    mean: Tensor
+    root: Tensor
+
+
+def color_statistics(images: Tensor) -> ColorStatistics:
+    """Colour statistics of ``images [N, 3, H, W]``: the training set's own, never ImageNet's.
+
+    ImageNet's colour matrix, built into the usual libraries, would bring foreign colours into the very thing that is
+    studied here.
+    """
+    pixels = images.transpose(0, 1).flatten(1).double()
+    values, vectors = torch.linalg.eigh(torch.cov(pixels))
+    root = vectors @ torch.diag(values.clamp(min=0).sqrt()) @ vectors.T
+    return ColorStatistics(pixels.mean(1).float(), (root / root.norm(dim=0).max()).float())
+
+
+@dataclass(frozen=True)
+class Parametrization:
+    """From free numbers to pixels in [0, 1] (Olah, Mordvintsev and Schubert 2017, "Feature Visualization").
+
+    Attributes:
+        fourier: optimise the spectrum instead of the pixels.
+        decay: a frequency f is scaled by 1 / f^decay, so that coarse structure moves first.
+        colors: optimise decorrelated colours with these statistics, from their mean; None: plain RGB, from grey.
+    """
+
+    fourier: bool = False
+    decay: float = 1.0
+    colors: ColorStatistics | None = None
+
+    def start(self, size: int, seed: int, sd: float = 0.01) -> Tensor:
+        """One random starting point: ``[3, size, size]``, or the spectrum ``[3, size, size // 2 + 1, 2]``."""
+        shape = (3, size, size // 2 + 1, 2) if self.fourier else (3, size, size)
+        return torch.randn(shape, generator=torch.Generator().manual_seed(seed)) * sd
+
+    def render(self, free: Tensor, size: int) -> Tensor:
+        """Images ``float32 [U, 3, size, size]`` in [0, 1] from the free numbers of U images."""
+        canvas = torch.fft.irfft2(self.spectrum(free, size), s=(size, size), norm="ortho") if self.fourier else free
+        if self.colors is not None:
+            center = torch.logit(self.colors.mean.to(free), eps=1e-3).view(3, 1, 1)
+            canvas = center + torch.einsum("cd,udhw->uchw", self.colors.root.to(free), canvas)
+        return torch.sigmoid(canvas)
+
+    def spectrum(self, free: Tensor, size: int) -> Tensor:
+        """Complex coefficients ``[U, 3, size, size // 2 + 1]``, scaled by frequency."""
+        vertical, horizontal = torch.fft.fftfreq(size), torch.fft.rfftfreq(size)
+        frequency = (vertical[:, None] ** 2 + horizontal[None, :] ** 2).sqrt().clamp(min=1 / size)
+        return torch.view_as_complex(free.contiguous()) * (frequency**-self.decay).to(free.device)
+
+
+# --- a ReLU that lets a dead unit wake up ----------------------------------------------------------------------------
+
+
+class RedirectedReLU(torch.autograd.Function):
+    """ReLU; where an image gets no gradient at all through it, gradients that would raise the input pass."""
+
+    @staticmethod
+    def forward(ctx, x: Tensor) -> Tensor:
+        """``max(x, 0)``."""
+        ctx.save_for_backward(x)
+        return x.clamp(min=0)
+
+    @staticmethod
+    def backward(ctx, grad: Tensor) -> Tensor:
+        """The gradient of a loss that is minimised: negative entries raise the input."""
+        (x,) = ctx.saved_tensors
+        plain = grad * (x > 0)
+        alive = plain.flatten(1).abs().amax(1).view(-1, *[1] * (x.dim() - 1)) > 0
+        return torch.where(alive, plain, grad.clamp(max=0))
+
+
+@contextmanager
+def redirected_relus(model: nn.Module) -> Iterator[None]:
+    """All ``nn.ReLU`` layers use ``RedirectedReLU`` inside the block, and are as before afterwards."""
+    relus = [module for module in model.modules() if isinstance(module, nn.ReLU)]
+    for module in relus:
+        module.forward = RedirectedReLU.apply
+    try:
+        yield
+    finally:
+        for module in relus:
+            del module.forward
+
+
+# --- activation maximisation -----------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Unit:
+    """One thing to please: channel ``channel`` of ``layer``, its map reduced as in ``REDUCTIONS``."""
+
+    layer: str
+    channel: int
+    reduction: str = "mean"
+
+
+@dataclass(frozen=True)
+class Preferred:
+    """Result of a maximisation.
+
+    Attributes:
+        images: ``float32 [U, 3, H, W]`` in [0, 1].
+        achieved: ``float32 [U]``, the objective at ``images``.
+        history: ``float32 [steps, U]``, the objective before each step, at the jittered image.
+    """
+
+    images: Tensor
+    achieved: Tensor
+    history: Tensor
+
+
+def map_shape(model: nn.Module, layer: str, size: int = 28) -> tuple[int, int, int]:
+    """Channels, height and width of a layer's output for images of ``size`` pixels; a vector's maps are 1 x 1."""
+    blank = torch.zeros(1, 3, size, size, device=next(model.parameters()).device)
+    channels, height, width = hooks.as_maps(hooks.collect(model, blank, [layer])[layer]).shape[1:]
+    return channels, height, width
+
+
+def layer_units(model: nn.Module, layer: str, reduction: str = "mean", size: int = 28) -> list[Unit]:
+    """All units of a layer."""
+    return [Unit(layer, channel, reduction) for channel in range(map_shape(model, layer, size)[0])]
+
+
+def unit_objective(model: nn.Module, units: Sequence[Unit], size: int = 28) -> Objective:
+    """The objective of ``units``, image ``u`` for unit ``u``. Each layer's images run no deeper than that layer.
+
+    Raises:
+        ClearError: unknown layer, channel or reduction.
+    """
+    groups = []
+    for layer in dict.fromkeys(unit.layer for unit in units):
+        channels, height, width = map_shape(model, layer, size)
+        rows = torch.tensor([row for row, unit in enumerate(units) if unit.layer == layer])
+        wanted = torch.tensor([units[row].channel for row in rows])
+        if not 0 <= wanted.min() <= wanted.max() < channels:
+            raise ClearError(f"{layer} has channels 0 to {channels - 1}, asked for {wanted.tolist()}")
+        weights = torch.stack([reduction_weights(units[row].reduction, height, width) for row in rows])
+        groups.append((layer, rows, wanted, weights))
+    order = torch.cat([rows for _, rows, _, _ in groups]).argsort()
+
+    def objective(images: Tensor) -> Tensor:
+        values = []
+        for layer, rows, channels, weights in groups:
+            with hooks.stopping_at(model, layer) as activation:
+                maps = hooks.as_maps(activation(images[rows]))  # [G, C, H, W]
+            values.append((maps[torch.arange(len(rows)), channels] * weights.to(maps)).sum(dim=(1, 2)))
+        return torch.cat(values)[order]
+
+    return objective
+
+
+def ascend(
+    objective: Objective,
+    count: int,
+    *,
+    steps: int = 128,
+    lr: float = 0.05,
+    seed: int = 0,
+    size: int = 28,
+    jitter: int = 0,
+    parametrization: Parametrization = Parametrization(),
+    device: torch.device | str = "cpu",
+) -> Preferred:
+    """Adam ascent of ``objective`` from one shared noise image for all ``count`` images.
+
+    Args:
+        lr: Adam's step in the free numbers.
+        seed: of the noise and of the jitter.
+        size: side of the images, in pixels.
+        jitter: each step shifts all images by the same -jitter to jitter pixels both ways, round the edges.
+
+    Raises:
+        ClearError: no step or no image asked for.
+    """
+    if steps < 1 or count < 1 or jitter < 0:
+        raise ClearError(f"steps ({steps}) and images ({count}) must be at least 1, jitter ({jitter}) at least 0")
+    start = parametrization.start(size, seed).to(device)
+    free = start.expand(count, *start.shape).clone().requires_grad_()
+    shifts = torch.randint(-jitter, jitter + 1, (steps, 2), generator=torch.Generator().manual_seed(seed)).tolist()
+    optimizer = torch.optim.Adam([free], lr=lr, fused=True)
+    history = []
+    for shift in shifts:
+        images = parametrization.render(free, size)
+        values = objective(images.roll(shift, dims=(2, 3)) if jitter else images)
+        free.grad = torch.autograd.grad(-values.sum(), free)[0].contiguous()  # fused Adam wants the layout of ``free``
+        optimizer.step()
+        history.append(values.detach())
+    with torch.no_grad():
+        images = parametrization.render(free, size)
+        return Preferred(images, objective(images), torch.stack(history))
+
+
+def maximize(
+    model: nn.Module, units: Sequence[Unit], *, steps: int = 128, redirect_steps: int = 0, **options
+) -> Preferred:
+    """The preferred image of each unit, all in one optimisation (activation maximisation, Erhan et al. 2009).
+
+    Args:
+        units: of any layers and reductions, mixed.
+        redirect_steps: the first steps use ``RedirectedReLU``: needed where a unit starts dead behind its own ReLU.
+        options: of ``ascend``: lr, seed, size, jitter, parametrization.
+
+    Raises:
+        ClearError: unknown layer, channel or reduction.
+    """
+    plain, done = unit_objective(model, units, options.get("size", 28)), 0
+
+    def objective(images: Tensor) -> Tensor:
+        nonlocal done
+        done += 1
+        if done > redirect_steps:
+            return plain(images)
+        with redirected_relus(model):
+            return plain(images)
+
+    device = next(model.parameters()).device
+    with hooks.frozen(model), fold.folded(model):
+        return ascend(objective, len(units), steps=steps, device=device, **options)
+
+
+# --- deep dream ------------------------------------------------------------------------------------------------------
+
+
+def dream(
+    model: nn.Module,
+    images: Tensor,
+    targets: Tensor,
+    *,
+    steps: int = 40,
+    lr: float = 0.02,
+    jitter: int = 0,
+    seed: int = 0,
+) -> Tensor:
+    """Gradient ascent from real images towards target classes (Mordvintsev, Olah and Tyka 2015).
+
+    Each step adds ``lr`` times the gradient of the target's logit, divided by its own mean absolute value.
+
+    Args:
+        images: ``float32 [N, 3, H, W]`` in [0, 1].
+        targets: ``int64 [N]``.
+        lr: mean change of a pixel in a step, before clipping to [0, 1].
+        jitter: as in ``ascend``.
+
+    Returns:
+        Frames ``float32 [steps + 1, N, 3, H, W]``; the first is ``images``.
+
+    Raises:
+        ClearError: unfit images or targets.
+    """
+    hooks.check_images(model, images)
+    hooks.check_targets(targets, len(images))
+    shifts = torch.randint(-jitter, jitter + 1, (steps, 2), generator=torch.Generator().manual_seed(seed)).tolist()
+    frames = [images.detach().clone()]
+    with hooks.frozen(model), fold.folded(model):
+        for shift in shifts:
+            current = frames[-1].clone().requires_grad_()
+            logits = model(current.roll(shift, dims=(2, 3)))
+            (gradient,) = torch.autograd.grad(logits.gather(1, targets[:, None]).sum(), current)
+            scale = gradient.abs().mean(dim=(1, 2, 3), keepdim=True).clamp(min=1e-12)
+            frames.append((current.detach() + lr * gradient / scale).clamp(0, 1))
+    return torch.stack(frames)
+
+
+# --- reading preferred images ----------------------------------------------------------------------------------------
+
+
+def gray_out(images: Tensor) -> Tensor:
+    """The images without colour: each pixel's mean over R, G, B in all three channels."""
+    return images.mean(1, keepdim=True).expand_as(images)
+
+
+def palette_readout(images: Tensor, palette: Tensor) -> Tensor:
+    """Index ``int64 [N]`` of the palette colour (``uint8 [K, 3]``) nearest to each image's mean colour, in RGB."""
+    return torch.cdist(images.mean(dim=(2, 3)), palette.to(images) / 255).argmin(1)
+
+
+def survival(after: Tensor, before: Tensor, baseline: Tensor) -> Tensor:
+    """Share ``[U]`` of a response that is kept: (after - baseline) / (before - baseline), limited to 0 to 1."""
+    return ((after - baseline) / (before - baseline).clamp(min=1e-12)).clamp(0, 1)
