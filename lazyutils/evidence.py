@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import copy
+import math
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, is_dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -78,6 +80,27 @@ def open_case(
     return Case(model, layer, STAGES[type(model).__name__], digits, targets, recolored, reshaped)
 
 
+def exhibit(name: str, model: nn.Module, layer: str, digit: ColoredDigits) -> dict[str, Any]:
+    """One image before a network: the answer, its confidence, and the maps of the answered and the true class.
+
+    Args:
+        name: begins the title.
+        digit: a single image, on the model's device.
+    """
+    cam, true = GradCAM(model, layer), int(digit.labels)
+    maps = [cam(digit.images, target) for target in (None, true)]
+    probabilities, answer = maps[0].logits.softmax(1)[0], int(maps[0].targets)
+    return {
+        "title": name,
+        "image": digit.images[0],
+        "mask": digit.masks[0],
+        "answer": answer,
+        "confidence": probabilities[answer].item(),
+        "maps": [found.displayed[0] for found in maps],
+        "captions": [f"answer {answer}\n{probabilities[answer]:.1%}", f"truth {true}\n{probabilities[true]:.1%}"],
+    }
+
+
 def cue_effects(case: Case) -> dict[str, tuple[Tensor, Tensor]]:
     """What the network does when a cue is deleted or exchanged: truth to judge maps by.
 
@@ -106,8 +129,7 @@ def judge(method: str, case: Case, steps: int = 14) -> dict[str, Tensor]:
     Returns:
         ``float32 [N]`` each: ``background`` (share of heat), ``pointing`` (hottest pixel on the background),
         ``recoloured``, ``reshaped`` (change of the map, see ``map_change``), ``zero`` (1 where there is no heat),
-        ``deletion_grey``, ``deletion_colour``, ``insertion_grey``, ``insertion_colour`` (areas), ``seconds`` (the
-        same for all images).
+        ``seconds`` (the same for all images); and the curves of ``curves``.
     """
     start = time.perf_counter()
     maps = heat(method, case, case.digits.images)
@@ -120,7 +142,7 @@ def judge(method: str, case: Case, steps: int = 14) -> dict[str, Tensor]:
         "zero": (maps.amax((1, 2)) == 0).float(),
         "seconds": torch.full((len(maps),), seconds),
     }
-    return measures | {name: localization.area(curve) for name, curve in curves(maps, case, steps).items()}
+    return measures | curves(maps, case, steps)
 
 
 def heat(method: str, case: Case, images: Tensor) -> Tensor:
@@ -160,8 +182,14 @@ def randomization(method: str, case: Case, seed: int = 0) -> dict[str, Tensor]:
 
 
 def summarize(measures: dict[str, Tensor]) -> dict[str, localization.Estimate]:
-    """Means over images with 95% intervals, per measure."""
-    return {name: localization.estimate(values) for name, values in measures.items()}
+    """Means over images with 95% intervals, per measure; of a curve, its area."""
+    numbers = {name: localization.area(values) if values.dim() == 2 else values for name, values in measures.items()}
+    return {name: localization.estimate(values) for name, values in numbers.items()}
+
+
+def cue_contrast(measures: dict[str, Tensor]) -> Tensor:
+    """How much more a map changes with the colour than with the shape, per image, ``[N]``, about -1 to 1."""
+    return measures["recoloured"] - measures["reshaped"]
 
 
 def by_image_size(
@@ -216,3 +244,14 @@ def receptive_field(model: nn.Module, layer: str, images: Tensor) -> int:
         (reached,) = torch.autograd.grad(record[layer][:, :, height // 2, width // 2].sum(), pixels)
     rows = reached.abs().sum((0, 1, 3)).nonzero()
     return int(rows.max() - rows.min() + 1)
+
+
+def as_json(value: Any) -> Any:
+    """Figures as JSON takes them: estimates as dictionaries, what is not a number as null."""
+    if is_dataclass(value):
+        value = asdict(value)
+    if isinstance(value, dict):
+        return {key: as_json(part) for key, part in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [as_json(part) for part in value]
+    return None if isinstance(value, float) and math.isnan(value) else value

@@ -47,6 +47,11 @@ def package(model: nn.Module, layer: str, images: Tensor, targets: Tensor | int)
 LIBRARIES: dict[str, Displayed] = {"this book": book, "captum": captum, "grad-cam": package}
 
 
+def pair(model: nn.Module, layer: str, images: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+    """The displayed maps of this book and of the grad-cam package, ``[N, H, W]`` each."""
+    return book(model, layer, images, targets), package(copy.deepcopy(model), layer, images, targets)
+
+
 def compare(model: nn.Module, layers: Sequence[str], images: Tensor, classes: int = 10) -> list[dict[str, float | str]]:
     """Largest differences over all images, places and target classes.
 
