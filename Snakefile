@@ -26,18 +26,19 @@ def arguments(name):
 
 PAPERMILL = r"""
 export OMP_NUM_THREADS={threads} MKL_NUM_THREADS={threads}
+rm -f {params.failed}
 work=$(mktemp -d {RUN}/.work-XXXXXX)
 trap 'rm -rf "$work"' EXIT
-echo "{params.name}: started (log: {log.text})"
+echo "{params.name}: started (log: {log})"
 if {sys.executable} -m papermill {input.notebook} "$work/out.ipynb" -k python3 -y {params.yaml:q} \
-    --no-progress-bar --log-output > {log.text} 2>&1
+    --no-progress-bar --log-output > {log} 2>&1
 then
     mv "$work/out.ipynb" {output.notebook}
     echo "{params.name}: finished in $SECONDS s"
 else
-    mv "$work/out.ipynb" {log.notebook} || true
-    tail -n 25 {log.text} >&2
-    echo "{params.name}: FAILED after $SECONDS s; the notebook with its traceback is {log.notebook}" >&2
+    mv "$work/out.ipynb" {params.failed} || true
+    tail -n 25 {log} >&2
+    echo "{params.name}: FAILED after $SECONDS s; the notebook with its traceback is {params.failed}" >&2
     exit 1
 fi
 """
@@ -58,14 +59,14 @@ for name, upstream, artefacts in (
         name: name
         input: **task(name, **upstream)
         output:
-            notebook=f"{RUN}/notebooks/{name}.ipynb",
-            results=f"{RUN}/results/{name}.json",
-            **artefacts,
+            notebook=update(f"{RUN}/notebooks/{name}.ipynb"),
+            results=update(f"{RUN}/results/{name}.json"),
+            **{kind: update(path) for kind, path in artefacts.items()},
         log:
-            text=f"{RUN}/logs/{name}.log",
-            notebook=f"{RUN}/logs/{name}.ipynb",
+            f"{RUN}/logs/{name}.log",
         params:
             name=name,
+            failed=f"{RUN}/logs/{name}.ipynb",
             yaml=arguments(name),
         threads: 1
         shell: PAPERMILL

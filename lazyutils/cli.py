@@ -5,12 +5,14 @@ from __future__ import annotations
 import argparse
 import fcntl
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 from lazyutils import site
 from lazyutils.errors import ClearError
+from lazyutils.parameters import nearest
 from lazyutils.pipeline import load_profile
 
 
@@ -47,7 +49,10 @@ def run_tasks(options: argparse.Namespace) -> int:
     The lock is the operating system's and shared with Snakemake: it ends with both processes, however
     they end, so Snakemake's own lock files, which a killed process leaves behind, are not needed.
     """
-    load_profile(options.profile, options.set)
+    known = load_profile(options.profile, options.set)
+    for task in options.tasks:
+        if task not in known:
+            raise ClearError(f"there is no task {task!r}{nearest(task, known)}")
     run = Path("runs") / options.profile
     run.mkdir(parents=True, exist_ok=True)
     with open(run / ".lock", "w") as lock:
@@ -55,6 +60,8 @@ def run_tasks(options: argparse.Namespace) -> int:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise ClearError(f"another run of profile {options.profile!r} is going on in this folder") from None
+        for left_by_a_killed_run in run.glob(".work-*"):
+            shutil.rmtree(left_by_a_killed_run)
         return subprocess.run(snakemake(options), pass_fds=[lock.fileno()], check=False).returncode
 
 
