@@ -53,6 +53,7 @@ for name, upstream, artefacts in (
     ("task0_biased_canvas", {}, {"data": DATA}),
     ("task1_lazycnn", {"data": DATA}, {"model": LAZY}),
     ("task1_resnet18", {"data": DATA}, {"model": RESNET}),
+    ("task3_interrogation", {"data": DATA, "lazy": LAZY, "resnet": RESNET}, {}),
 ):
 
     rule:

@@ -47,7 +47,7 @@ def draw_heat(axes: Axes, heat: Tensor, mask: Tensor, title: str = "") -> None:
 def add_heat_scale(figure: Figure, panels: np.ndarray) -> None:
     """One colour scale for all maps of a figure."""
     scale = plt.cm.ScalarMappable(norm=plt.Normalize(0, 1), cmap=HEAT)
-    figure.colorbar(scale, ax=panels, label="heat (each map scaled to 0-1)", shrink=0.8, pad=0.01)
+    figure.colorbar(scale, ax=panels, label="heat (each map scaled to 0-1)", shrink=0.6, pad=0.01)
 
 
 def exhibits(found: Sequence[Mapping[str, Any]], columns: int = 2) -> Figure:
@@ -96,15 +96,18 @@ def share_intervals(rows: Sequence[tuple[str, str, Tensor]], pixels: float) -> F
     figure, axes = plt.subplots(figsize=(8, 0.9 + 0.36 * len(rows)))
     for position, (key, _, values) in enumerate(rows):
         known = values[~values.isnan()].cpu().numpy()
+        empty = values.isnan().double().mean().item()
+        axes.text(1.01, position, f"{empty:.1%}", transform=axes.get_yaxis_transform(), va="center", size=9)
         if not len(known):
-            axes.text(100 * pixels, position, "no heat", ha="center", va="center", size=8)
             continue
         mean, color = estimate(values), NETWORK_COLORS[key]
         axes.plot(100 * np.quantile(known, [0.25, 0.75]), [position] * 2, color=color, lw=8, alpha=0.25)
         axes.plot(100 * mean.mean, position, "o", color=color)
         axes.plot([100 * mean.low, 100 * mean.high], [position] * 2, color=color, lw=2)
     axes.axvline(100 * pixels, color=REFERENCE, ls="--", lw=1)
-    axes.annotate("share of pixels", (100 * pixels, -0.8), xytext=(4, 0), textcoords="offset points", color=REFERENCE)
+    note = {"textcoords": "offset points", "xytext": (4, 0), "color": REFERENCE, "size": 9}
+    axes.annotate("share of pixels", (100 * pixels, -0.7), **note)
+    axes.text(1.01, -0.7, "maps without heat", transform=axes.get_yaxis_transform(), va="center", size=9)
     labels = [f"{NETWORKS[key]}, {layer}" if layer else "random heat, no network" for key, layer, _ in rows]
     axes.set_yticks(range(len(rows)), labels)
     axes.set(
@@ -190,7 +193,7 @@ def cue_bars(changed: Mapping[str, Mapping[str, float]]) -> Figure:
 
 def separation_dots(by_location: Mapping[str, float], by_counterfactual: Mapping[str, float]) -> Figure:
     """How well each method tells the cheater from its twin: by where heat is, and by what moves the map."""
-    figure, axes = plt.subplots(figsize=(8, 0.9 + 0.36 * len(by_location)))
+    figure, axes = plt.subplots(figsize=(8, 1.3 + 0.36 * len(by_location)))
     for position, method in enumerate(by_location):
         ends = by_location[method], by_counterfactual[method]
         axes.plot(ends, [position] * 2, color=REFERENCE, lw=1, zorder=0)
@@ -204,7 +207,7 @@ def separation_dots(by_location: Mapping[str, float], by_counterfactual: Mapping
         xlabel="separation (area under ROC: 0.5 no better than a coin, 1 always right, 0 always wrong)",
         xlim=(-0.02, 1.02),
     )
-    axes.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=2, borderaxespad=0)
+    figure.legend(loc="outside lower center", ncols=2)
     return figure
 
 
