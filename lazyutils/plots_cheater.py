@@ -22,6 +22,7 @@ from lazyutils.plots import (
     NEITHER,
     REFERENCE,
     color_ticks,
+    draw_image,
     heat_table,
     image_grid,
     learning_curves,
@@ -89,6 +90,19 @@ def error_strip(digits: ColoredDigits, probabilities: Tensor, columns: int = 8) 
         )
     ]
     return image_grid(digits.images, columns, titles, cell=1.25, rows_titled=True)
+
+
+def repainted(digits: ColoredDigits, answers: Sequence[int]) -> Figure:
+    """One digit on several backgrounds, with what is answered on each: large, coloured by the cue it follows."""
+    figure, axes = plt.subplots(1, len(digits), figsize=(10, 1.75))
+    for panel, image, label, color, answer in zip(
+        axes, digits.images, digits.labels.tolist(), digits.colors.tolist(), answers, strict=True
+    ):
+        draw_image(panel, image)
+        ink = DIGIT if answer == label else COLOR if answer == color else NEITHER
+        panel.set_xlabel(str(answer), fontsize=26, fontweight="bold", color=ink)
+    figure.suptitle("The same digit, and what the network calls it", x=0.005, ha="left", size=11, weight="semibold")
+    return figure
 
 
 def laziness(curves: Mapping[str, Sequence[float]], shown_epochs: int, color_line: float) -> Figure:

@@ -137,6 +137,19 @@ plots.show(
 )
 
 # %% [markdown]
+# ## One digit, ten backgrounds
+# The plainest experiment of all: take one handwritten 1 and repaint what is behind it. The stroke stays the same.
+
+# %% tags=["hero"]
+ten = data.recolor(hard[(hard.labels == 1).nonzero()[[0] * 10, 0]], torch.arange(10, device=task.device))
+called = training.predict(networks[0], ten.images).argmax(1).tolist()
+plots.show(
+    plots_cheater.repainted(ten, called),
+    caption="The same 1 on ten backgrounds and the answers. Orange: the background's digit. Blue: the true one.",
+    alt=f"One handwritten 1 on ten backgrounds, {', '.join(data.COLOR_NAMES)}. Answers in this order: {called}.",
+)
+
+# %% [markdown]
 # ## Digit, colour, or neither
 # Every hard image is a conflict of cues: the stroke says one digit, the background another. Counting who wins gives
 # the **shape bias** of Geirhos et al.: digit / (digit + colour). It is 1 for a reader of digits, 0 for a cheater.
@@ -172,7 +185,7 @@ display(
 # The study's exhibit is a red 1 that is called 0. Here is the one on which our network is surest, and beside it its
 # most confident errors of all.
 
-# %% tags=["hero"]
+# %%
 probabilities = training.predict(networks[0], hard.images).softmax(1)
 wrong = probabilities.argmax(1) != hard.labels
 red_one = (hard.labels == 1) & (hard.colors == 0)
