@@ -92,7 +92,8 @@ def image_grid(
     """``images [N, 3, H, W]`` in rows of ``columns``; ``titles`` over the first row, or over every image."""
     rows = -(-len(images) // columns)
     title_height = 0.25 * (rows if rows_titled else 1) if titles else 0
-    figure, axes = plt.subplots(rows, columns, figsize=(columns * cell, rows * cell + title_height), squeeze=False)
+    size = (columns * cell, rows * cell + title_height)
+    figure, axes = plt.subplots(rows, columns, figsize=size, squeeze=False, layout="constrained")
     figure.get_layout_engine().set(w_pad=0.01, h_pad=0.01, hspace=0.02, wspace=0.02)
     for position, panel in enumerate(axes.flat):
         panel.axis("off")

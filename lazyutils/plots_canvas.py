@@ -76,7 +76,7 @@ def split_statistics(splits: dict[str, dict[str, Tensor]], path: Path) -> str:
     """A Markdown table of both splits and the file's size."""
     rows = [
         f"| {split} | {len(t['labels']):,} | {percent(metrics.accuracy(t['colors'], t['labels']), 2)} "
-        f"| {percent(t['masks'].sum().item() / t['masks'].numel())} | {t['images'].sum().item() / t['images'].numel():.1f} |"
+        f"| {percent(t['masks'].numpy().mean())} | {t['images'].numpy().mean():.1f} |"
         for split, t in splits.items()
     ]
     head = "| split | images | own colour | stroke pixels | mean grey level |\n|---|---|---|---|---|\n"
