@@ -14,12 +14,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lazyutils import penalties
+from lazyutils.critics import gce
 from lazyutils.errors import ClearError
 from lazyutils.metrics import contingency
 from lazyutils.training import Batch, Loss, Order, cross_entropy
-
-GCE_Q = 0.7
-"""Exponent of generalised cross-entropy, as in Nam et al. 2020."""
 
 
 @dataclass(frozen=True)
@@ -78,23 +76,12 @@ def gradient_norm_resampling(logits: Tensor, features: Tensor, labels: Tensor) -
     ||softmax - onehot|| ||h||.
 
     Args:
-        logits: ``float32 [N, 10]`` of a critic trained with ``generalized_cross_entropy``.
+        logits: ``float32 [N, 10]`` of a critic trained with generalised cross-entropy.
         features: ``float32 [N, D]``, its last layer's input h.
         labels: ``int64 [N]``.
     """
     residual = logits.softmax(1) - F.one_hot(labels, logits.shape[1])
     return Recipe(order=weighted_order(residual.norm(dim=1) * features.norm(dim=1)))
-
-
-def generalized_cross_entropy(model: nn.Module, batch: Batch) -> Tensor:
-    """Mean of (1 - p_y^q) / q with q = 0.7: a loss that dwells on what is easy (Zhang & Sabuncu 2018, eq. 6)."""
-    return gce(model(batch.images), batch.labels).mean()
-
-
-def gce(logits: Tensor, labels: Tensor) -> Tensor:
-    """Generalised cross-entropy of each image, ``[B]``."""
-    log_confidence = logits.float().log_softmax(1).gather(1, labels[:, None])[:, 0]
-    return (1 - (GCE_Q * log_confidence).exp()) / GCE_Q
 
 
 def learning_from_failure(biased: nn.Module, labels: Tensor, decay: float = 0.7) -> Recipe:

@@ -5,26 +5,27 @@ A ``Point`` names one training run completely; ``run`` makes its network and its
 
 from __future__ import annotations
 
-import hashlib
-import inspect
-import json
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
 
-from lazyutils import augment, critics, data, interventions, models, penalties, training
+from lazyutils import augment, critics, data, interventions, models, training
 from lazyutils.data import ColoredDigits
 from lazyutils.errors import ClearError
 from lazyutils.interventions import Recipe
 from lazyutils.metrics import accuracy, cheating, contingency
 
-SHIFT_SIZE = 2000
+STUDY_RATE, STUDY_PATIENCE = 1e-3, 5
+"""The study's Adam at a constant rate; epochs without a better validation accuracy before it stops."""
+SHIFT_SIZE = 1000
 """Hard images that are recoloured for the shifts."""
 
 
@@ -36,6 +37,7 @@ class Point:
     seed: int = 0
     train_size: int = 12000
     validation_size: int = 3000
+    hard_size: int = 10000
     epochs: int = 15
     batch_size: int = 128
     learning_rate: float = 0.004
@@ -65,12 +67,12 @@ class Material:
     @cached_property
     def critic(self) -> Tensor:
         """The critic's answers on the training images, ``int64 [N]``."""
-        return critics.classes(self.critic_network(training.cross_entropy), self.images)
+        return critics.classes(self.critic_network(self.point.critic), self.images)
 
-    def critic_network(self, loss: training.Loss) -> nn.Module:
-        """A fresh critic, trained with ``loss``."""
-        settings = critics.CRITICS[self.point.critic]
-        return critics.train(self.images, self.labels, replace(settings, seed=self.point.seed), loss)
+    def critic_network(self, kind: str) -> nn.Module:
+        """A fresh critic of a kind in ``critics.CRITICS``."""
+        settings = replace(critics.CRITICS[kind], seed=self.point.seed)
+        return critics.train(self.images, self.labels, settings)
 
 
 def robust(seed: int) -> nn.Module:
@@ -92,12 +94,16 @@ class Grayscale(nn.Module):
 
 @dataclass(frozen=True)
 class Method:
-    """One row: ``build`` makes the recipe, ``knows`` says what it uses beside images and labels."""
+    """One row: ``build`` makes the recipe, ``knows`` says what it uses beside images and labels.
+
+    ``as_study``: Adam at a constant rate with early stopping and no augmentation, instead of the league's budget.
+    """
 
     title: str
     build: Callable[[Material], Recipe] = lambda material: Recipe()
     knows: str = "nothing"
     augmented: bool = True
+    as_study: bool = False
     needs_conflicts: bool = False
     strength: float | None = None
     network: Callable[[int], nn.Module] = robust
@@ -110,9 +116,8 @@ def lff(material: Material) -> Recipe:
 
 
 def gradient_resampling(material: Material) -> Recipe:
-    """PGD with a LazyCNN that was trained with generalised cross-entropy."""
-    lazy = replace(material, point=replace(material.point, critic="lazy"))
-    critic = lazy.critic_network(interventions.generalized_cross_entropy)
+    """PGD with the book's LazyCNN as the critic."""
+    critic = material.critic_network("lazy")
     features = training.batched(critic.features, material.images).flatten(1)
     return interventions.gradient_norm_resampling(training.batched(critic.fc, features), features, material.labels)
 
@@ -128,26 +133,27 @@ def randomly_colored(digits: ColoredDigits, seed: int) -> ColoredDigits:
 
 
 METHODS: dict[str, Method] = {
-    "erm": Method("ERM + BatchNorm (study)", augmented=False),
+    "erm": Method("ERM + BatchNorm (study)", augmented=False, as_study=True),
     "study_penalty": Method(
         "Colour-gradient penalty (study)",
         lambda m: interventions.study_penalty(m.point.strength, m.steps),
         "the bias is colour",
         augmented=False,
-        strength=10,
+        as_study=True,
+        strength=10.0,
     ),
     "erm_augmented": Method("ERM + geometry"),
     "study_penalty_augmented": Method(
         "Study's penalty + geometry",
         lambda m: interventions.study_penalty(m.point.strength, m.steps),
         "the bias is colour",
-        strength=10,
+        strength=10.0,
     ),
     "recoloring_penalty": Method(
         "Recolouring penalty",
         lambda m: interventions.recoloring_penalty(m.point.strength),
         "the bias is a global colour",
-        strength=1,
+        strength=1.0,
     ),
     "spectral_decoupling": Method(
         "Spectral decoupling", lambda m: interventions.spectral_decoupling(m.point.strength), strength=0.01
@@ -157,7 +163,7 @@ METHODS: dict[str, Method] = {
         lambda m: interventions.just_train_twice(m.critic, m.labels, m.point.strength),
         "a critic",
         needs_conflicts=True,
-        strength=20,
+        strength=20.0,
     ),
     "learning_from_failure": Method("Learning from failure", lff, "a critic beside"),
     "gradient_resampling": Method("Gradient-norm resampling", gradient_resampling, "a critic"),
@@ -173,7 +179,7 @@ METHODS: dict[str, Method] = {
         lambda m: interventions.logit_correction(m.critic, m.labels, m.point.strength),
         "a critic",
         needs_conflicts=True,
-        strength=8,
+        strength=8.0,
     ),
 }
 """Label-free: images and labels as they are. ``knows`` is what each presumes beside them."""
@@ -182,7 +188,7 @@ BRACKETS: dict[str, Method] = {
     "oracle": Method("Oracle: colours random", prepare=randomly_colored, knows="unbiased images"),
     "group_labels": Method(
         "True colours as critic",
-        lambda m: interventions.logit_correction(m.colors, m.labels, 8),
+        lambda m: interventions.logit_correction(m.colors, m.labels, 8.0),
         "colour labels",
         needs_conflicts=True,
     ),
@@ -241,10 +247,11 @@ def run(
     truth = seen.colors if point.method in BRACKETS else None
     material = Material(seen.images, seen.labels, point, truth)
     model = method.network(point.seed).to(device)
-    train_network(model, material, method, on_epoch)
+    train_network(model, material, method, easy, on_epoch)
     seconds = time.perf_counter() - started
-    hard = data.load(path, "hard").to(device)
-    return model, {"seconds": seconds, **judge(model, easy, hard), **shifts(model, hard)}
+    hard = data.load(path, "hard")[: point.hard_size].to(device)
+    score = {"balanced_validation": label_free_score(model, train, easy)}
+    return model, {"seconds": seconds, **score, **judge(model, easy, hard), **shifts(model, hard)}
 
 
 def biased_subsets(point: Point, path: Path, device: torch.device | str) -> tuple[ColoredDigits, ColoredDigits]:
@@ -258,13 +265,25 @@ def biased_subsets(point: Point, path: Path, device: torch.device | str) -> tupl
 
 
 def train_network(
-    model: nn.Module, material: Material, method: Method, on_epoch: Callable[[nn.Module, int], None] | None = None
+    model: nn.Module,
+    material: Material,
+    method: Method,
+    easy: ColoredDigits,
+    on_epoch: Callable[[nn.Module, int], None] | None = None,
 ) -> None:
-    """AdamW with a one-cycle schedule, the same for every row."""
+    """The league's budget, or the study's."""
     point, recipe = material.point, method.build(material)
     parameters = [p for network in (model, *recipe.beside) for p in network.parameters()]
-    optimizer = torch.optim.AdamW(parameters, lr=point.learning_rate, weight_decay=point.weight_decay)
-    scheduler = torch.optim.lr_scheduler.OneCycleLR(optimizer, point.learning_rate, total_steps=material.steps)
+    stopping = training.EarlyStopping(model, STUDY_PATIENCE) if method.as_study else None
+    optimizer, scheduler = study_optimizer(parameters) if method.as_study else one_cycle(parameters, material)
+
+    def after(epoch: int) -> bool:
+        if on_epoch is not None:
+            on_epoch(model, epoch)
+        if stopping is None:
+            return False
+        return stopping.update(epoch, accuracy(training.predict(model, easy.images).argmax(1), easy.labels))
+
     training.fit(
         model,
         material.images,
@@ -278,8 +297,29 @@ def train_network(
         augment=augment.geometric() if method.augmented else None,
         order=recipe.order,
         precision=training.resolve_precision("auto", material.images.device),
-        on_epoch=None if on_epoch is None else lambda epoch: on_epoch(model, epoch),
+        on_epoch=after,
     )
+    if stopping is not None:
+        stopping.restore()
+
+
+def one_cycle(parameters: list[nn.Parameter], material: Material) -> tuple[Optimizer, LRScheduler]:
+    """The league's optimiser: AdamW, one cycle of the learning rate, to be judged after its last epoch."""
+    rate = material.point.learning_rate
+    optimizer = torch.optim.AdamW(parameters, lr=rate, weight_decay=material.point.weight_decay)
+    return optimizer, torch.optim.lr_scheduler.OneCycleLR(optimizer, rate, total_steps=material.steps)
+
+
+def study_optimizer(parameters: list[nn.Parameter]) -> tuple[Optimizer, None]:
+    """The study's: Adam at a constant rate."""
+    return torch.optim.Adam(parameters, lr=STUDY_RATE), None
+
+
+def label_free_score(model: nn.Module, train: ColoredDigits, easy: ColoredDigits) -> float:
+    """What may choose between methods: validation accuracy balanced over (critic's class, label) cells."""
+    critic = critics.train(train.images, train.labels, critics.CRITICS["lazy"])
+    answers = training.predict(model, easy.images).argmax(1)
+    return critics.balanced_accuracy(answers, critics.classes(critic, easy.images), easy.labels)
 
 
 def judge(model: nn.Module, easy: ColoredDigits, hard: ColoredDigits) -> dict[str, float]:
@@ -300,14 +340,3 @@ def shifts(model: nn.Module, hard: ColoredDigits) -> dict[str, float]:
         "texture_shift": data.recolor(some, some.colors, noise=60.0),
     }
     return {name: accuracy(training.predict(model, d.images).argmax(1), d.labels) for name, d in shifted.items()}
-
-
-def fingerprint(point: Point, path: Path) -> str:
-    """16 hexadecimal digits that name the point, its data and the code that makes its figures."""
-    modules = (augment, critics, data, interventions, models, penalties, training)
-    code = [inspect.getsource(module) for module in modules] + [
-        inspect.getsource(run),
-        inspect.getsource(train_network),
-    ]
-    content = json.dumps([asdict(point), data.metadata(path), code], sort_keys=True)
-    return hashlib.sha256(content.encode()).hexdigest()[:16]

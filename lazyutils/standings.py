@@ -1,0 +1,119 @@
+"""From the figures of single runs to a league: means over seeds, paired differences, gaps closed, honest selection."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from scipy import stats
+
+from lazyutils.league import BEST, ENTRIES, Point
+from lazyutils.metrics import collect_seeds, over_seeds
+from lazyutils.run import flag
+
+Figures = Mapping[str, float]
+
+
+def by_method(points: Sequence[Point], figures: Sequence[Figures]) -> dict[str, list[dict[str, float]]]:
+    """Each method's runs, in the order of the points' seeds."""
+    grouped: dict[str, list[dict[str, float]]] = defaultdict(list)
+    for point, found in zip(points, figures, strict=True):
+        grouped[point.method].append(dict(found))
+    return dict(grouped)
+
+
+def paired(values: Sequence[float], baseline: Sequence[float]) -> dict[str, Any]:
+    """Mean of the differences between runs of the same seeds, with Student's 95% interval and paired test.
+
+    Returns:
+        ``{"mean", "low", "high", "p", "n"}``; interval and ``p`` (two-sided) are None for a single pair.
+    """
+    differences = np.asarray(values) - np.asarray(baseline)
+    mean, n = float(differences.mean()), len(differences)
+    if n < 2 or not differences.std():
+        return {"mean": mean, "low": None, "high": None, "p": None, "n": n}
+    half = float(stats.t.ppf(0.975, n - 1) * stats.sem(differences))
+    p = float(stats.ttest_rel(values, baseline).pvalue)
+    return {"mean": mean, "low": mean - half, "high": mean + half, "p": p, "n": n}
+
+
+def league(runs: Mapping[str, list[dict[str, float]]], oracle: Sequence[Figures]) -> dict[str, dict[str, Any]]:
+    """Every row over its seeds, with ``gap_closed`` = (row - ERM) / (oracle - ERM) on hard images, and the paired
+    difference to ERM, ``hard_difference``."""
+    low = [run["hard_accuracy"] for run in runs["erm"]]
+    floor, ceiling = float(np.mean(low)), float(np.mean([run["hard_accuracy"] for run in oracle]))
+    table = {}
+    for method, seeds in runs.items():
+        hard = [run["hard_accuracy"] for run in seeds]
+        closed = over_seeds([(value - floor) / (ceiling - floor) for value in hard])
+        table[method] = {**collect_seeds(seeds), "gap_closed": closed, "hard_difference": paired(hard, low)}
+    return table
+
+
+def selections(runs: Mapping[str, list[dict[str, float]]]) -> dict[str, dict[str, Any]]:
+    """What different ways to choose among all runs of all methods would report as the hard accuracy.
+
+    Returns:
+        For each way: the ``method`` chosen, and the ``hard_accuracy`` it would report.
+    """
+
+    def mean(method: str, key: str) -> float:
+        return float(np.mean([run[key] for run in runs[method]]))
+
+    ways = {"easy validation accuracy": "easy_accuracy", "balanced validation accuracy": "balanced_validation"}
+    table = {}
+    for way, key in ways.items():
+        method = max(runs, key=lambda name: mean(name, key))
+        table[way] = {"method": method, "hard_accuracy": mean(method, "hard_accuracy")}
+    everything = [(run["hard_accuracy"], method) for method, seeds in runs.items() for run in seeds]
+    best, method = max(everything)
+    return {**table, "the hard set itself (best run of all)": {"method": method, "hard_accuracy": best}}
+
+
+def league_table(table: Mapping[str, Mapping[str, Any]], commands: Mapping[str, str]) -> str:
+    """Markdown: one line a row of the league, best hard accuracy first, with the command that makes it."""
+    head = (
+        "| | uses | easy | hard | colour | worst digit | gap closed | against ERM | seconds |\n"
+        "|---|---|--:|--:|--:|--:|--:|--:|--:|"
+    )
+    rows, order = [], sorted(table, key=lambda name: -table[name]["hard_accuracy"]["mean"])
+    for method in order:
+        row, entry = table[method], ENTRIES[method]
+        title = f"**{entry.title}**" if method == BEST else entry.title
+        rows.append(
+            f"| {title} | {entry.knows} | {cell(row['easy_accuracy'])} | {cell(row['hard_accuracy'])} | "
+            f"{cell(row['colour_share'])} | {cell(row['worst_digit'])} | {100 * row['gap_closed']['mean']:.0f}% | "
+            f"{difference(row['hard_difference'])} | {row['seconds']['mean']:.0f} |"
+        )
+    lines = "\n".join(f"# {ENTRIES[method].title}\n{commands[method]}" for method in order)
+    return f"{head}\n" + "\n".join(rows) + f"\n\nEach row by itself:\n\n```bash\n{lines}\n```"
+
+
+def row_command(parameters: Mapping[str, Any], method: str) -> str:
+    """The papermill call that trains one row with the seeds and budget of this page."""
+    names = ("seeds", "epochs", "study_epochs", "critic", "train_size", "validation_size", "hard_size")
+    values = {"methods": [method], **{name: parameters[name] for name in names}}
+    flags = " ".join(flag(name, value) for name, value in values.items())
+    return f"papermill notebooks/task4_intervention.ipynb out.ipynb -k python3 {flags}"
+
+
+def cell(figure: Mapping[str, Any]) -> str:
+    """Mean and standard deviation in percent."""
+    spread = "" if figure["sd"] is None else f" ± {100 * figure['sd']:.1f}"
+    return f"{100 * figure['mean']:.1f}{spread}"
+
+
+def difference(figure: Mapping[str, Any]) -> str:
+    """A paired difference in points, with its interval where there is one."""
+    interval = "" if figure["low"] is None else f" [{100 * figure['low']:+.1f}, {100 * figure['high']:+.1f}]"
+    return f"{100 * figure['mean']:+.1f}{interval}"
+
+
+def verdict(figure: Mapping[str, Any]) -> str:
+    """What a paired difference allows to say."""
+    if figure["low"] is None:
+        return f"one pair of runs differs by {100 * figure['mean']:+.1f} points, which decides nothing"
+    said = "helps" if figure["low"] > 0 else "harms" if figure["high"] < 0 else "makes no difference that we can tell"
+    return f"{said}: {difference(figure)} points over {figure['n']} pairs (paired t-test, p = {figure['p']:.2g})"

@@ -1,0 +1,151 @@
+"""Many training runs, each once: a plan of points, and one small JSON file a finished point.
+
+``python -m lazyutils.sweep --data FILE --folder DIR POINT`` runs one of them, for Snakemake to place side by side or
+on a cluster. A page asks ``cached`` for the same points and finds them done.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import inspect
+import json
+import sys
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from lazyutils import augment, checkpoints, critics, data, interventions, league, models, penalties, training
+from lazyutils.errors import ClearError, MissingArtefactError
+from lazyutils.league import BEST, ENTRIES, Point
+
+CODE = (augment, critics, data, interventions, league, models, penalties, training)
+"""A point that other code has made is made again."""
+
+
+ALWAYS = ("erm", "study_penalty", BEST)
+"""Rows that the page can't do without."""
+
+
+def plan(parameters: Mapping[str, Any], own_bias: float) -> dict[str, list[Point]]:
+    """All points of Task 4's page, by the part of the page they serve.
+
+    Args:
+        parameters: Task 4's, as in its parameters cell.
+        own_bias: the data set's; at any other bias the images are recoloured.
+
+    Raises:
+        ClearError: an unknown method or an impossible combination. Of the bias ratios, those that a method can't be
+            trained at are left out instead.
+    """
+    common = {key: parameters[key] for key in ("train_size", "validation_size", "hard_size", "critic")}
+
+    def point(method: str, seed: int, **changes: Any) -> Point:
+        league.check(Point(method, critic=parameters["critic"]))
+        epochs = 2 if method == "colour_only" else parameters["study_epochs" if ENTRIES[method].as_study else "epochs"]
+        return Point(method, seed, **{"epochs": epochs, "strength": ENTRIES[method].strength, **common, **changes})
+
+    seeds, lines = parameters["seeds"], [(m, s) for m in parameters["sweep_methods"] for s in parameters["sweep_seeds"]]
+    methods = dict.fromkeys([*ALWAYS, *parameters["methods"]])
+    brackets = dict.fromkeys(["oracle", *parameters["brackets"]])
+    at_bias = [
+        point(method, seed, bias=None if bias == own_bias else bias)
+        for bias in parameters["biases"]
+        for method, seed in lines
+        if bias < 1 or not ENTRIES[method].needs_conflicts
+    ]
+    of_size = [
+        point(method, seed, train_size=n, epochs=epochs_for(n, parameters))
+        for n in parameters["sizes"]
+        for method, seed in lines
+    ]
+    return {
+        "league": [point(method, seed) for method in methods for seed in seeds],
+        "brackets": [point(name, seed) for name in brackets for seed in parameters["bracket_seeds"]],
+        "strength": [point("study_penalty", s, strength=weight) for weight in parameters["strengths"] for s in seeds],
+        "bias": at_bias,
+        "size": of_size,
+    }
+
+
+def epochs_for(train_size: int, parameters: Mapping[str, Any]) -> int:
+    """Epochs for a training set of another size: as many steps as the league's, at least 8, at most 4 times as many."""
+    epochs = parameters["epochs"]
+    same_steps = round(epochs * parameters["train_size"] / train_size)
+    return max(min(8, epochs), min(4 * epochs, same_steps))
+
+
+def name(point: Point) -> str:
+    """A file name that tells the point from any other."""
+    return f"{point.method}-seed{point.seed}-{digest(asdict(point))}"
+
+
+def digest(content: Any) -> str:
+    """Twelve hexadecimal digits of anything JSON can hold."""
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def fingerprint(path: Path) -> str:
+    """Names the data set and the code that a point's figures depend on."""
+    return digest([data.metadata(path), [inspect.getsource(module) for module in CODE]])
+
+
+def cached(point: Point, path: Path, folder: Path, device: torch.device | str = "cpu") -> dict[str, float]:
+    """The point's figures: read where this code made them from this data, else trained and written.
+
+    Args:
+        path: the data set of task 0.
+        folder: receives ``<name>.json``, and ``<name>.safetensors`` where the book knows the architecture.
+    """
+    league.check(point)
+    file, mark = folder / f"{name(point)}.json", fingerprint(path)
+    if file.is_file():
+        record = json.loads(file.read_text())
+        if record["fingerprint"] == mark:
+            return record["figures"]
+    model, figures = league.run(point, path, device)
+    if type(model).__name__ in models.ARCHITECTURES:
+        checkpoints.save(file.with_name(f"{name(point)}.model.safetensors"), model, {"point": asdict(point)})
+    record = {"point": asdict(point), "fingerprint": mark, "figures": figures}
+    checkpoints.write_atomically(file, json.dumps(record, indent=2).encode())
+    return figures
+
+
+def network(point: Point, folder: Path) -> nn.Module:
+    """The trained network of a point that ``cached`` has made."""
+    return checkpoints.load(folder / f"{name(point)}.model.safetensors")[0]
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one point, given as JSON."""
+    parser = argparse.ArgumentParser(prog="python -m lazyutils.sweep", description=__doc__)
+    parser.add_argument("point", help='JSON, such as \'{"method": "erm", "seed": 1}\'')
+    parser.add_argument("--data", type=Path, required=True, help="the data set that task 0 made")
+    parser.add_argument("--folder", type=Path, required=True, help="where results go")
+    parser.add_argument("--threads", type=int, default=1, help="processor threads (default: %(default)s)")
+    options = parser.parse_args(arguments)
+    torch.set_num_threads(options.threads)
+    try:
+        if not options.data.is_file():
+            raise MissingArtefactError(f"{options.data} is missing: task0_biased_canvas makes it")
+        cached(parse(options.point), options.data, options.folder, "cuda" if torch.cuda.is_available() else "cpu")
+    except ClearError as error:
+        sys.stderr.write(f"error: {error}\n")
+        return 2
+    return 0
+
+
+def parse(text: str) -> Point:
+    """A point from JSON."""
+    try:
+        return Point(**json.loads(text))
+    except (json.JSONDecodeError, TypeError) as error:
+        raise ClearError(f"{text!r} is no point: give a JSON object of league.Point's fields ({error})") from None
+
+
+if __name__ == "__main__":
+    sys.exit(main())
