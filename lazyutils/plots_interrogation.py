@@ -262,7 +262,7 @@ def table(rows: Sequence[Mapping[str, object]]) -> Markdown:
 def cell(value: object) -> str:
     """A table's cell: three digits where they say something, two significant ones for the very small."""
     if isinstance(value, Estimate):
-        return f"{cell(value.mean)} ± {cell((value.high - value.low) / 2)}"
+        return cell(value.mean) + (f" ± {cell((value.high - value.low) / 2)}" if value.n > 1 else "")
     if isinstance(value, float):
         return "–" if np.isnan(value) else f"{value:.1e}" if 0 < abs(value) < 1e-3 else f"{value:.3f}"
     return f"{value:,}" if isinstance(value, int) else str(value)

@@ -28,11 +28,11 @@ except ModuleNotFoundError:
 # %% tags=["parameters"]
 hard_size: "int[200, 10000]" = 10000  # hard images for the small networks, the first ones
 resnet_size: "int[20, 10000]" = 300  # hard images for ResNet-18
-compared_size: "int[20, 10000]" = 200  # of them, images on which all methods are compared
+compared_size: "int[20, 10000]" = 120  # of them, images on which all methods are compared
 compared_resnet: "int[8, 10000]" = 16  # the same for ResNet-18
 resnet_methods: "list[str]" = ["Grad-CAM", "Grad-CAM++", "Input gradients", "Edges (no network)"]  # compared on it
-validation_size: "int[2, 10000]" = 100  # images a class for the comparison with the libraries
-validation_resnet: "int[2, 10000]" = 8  # the same for ResNet-18
+validation_size: "int[2, 10000]" = 40  # images a class for the comparison with the libraries
+validation_resnet: "int[2, 10000]" = 4  # the same for ResNet-18
 steps: "int[2, 784]" = 7  # portions in which pixels are deleted and inserted
 image_sizes: "list[int[28, 512]]" = [28, 64, 112, 224]  # at which ResNet-18's maps are compared
 sized_images: "int[2, 10000]" = 24  # images for that comparison
