@@ -294,13 +294,13 @@ best = max((method for method in METHODS if "no network" not in method), key=mov
 swapped = {cue: ", ".join(f"{changed[key][f'exchange {cue}']:.0%}" for key in cases) for cue in ("colour", "shape")}
 display(
     Markdown(
-        f"1. Our Grad-CAM is captum's to {worst['raw']:.1g} and the package's to {worst['displayed']:.1g} "
+        f"1. Our Grad-CAM equals captum's to {worst['raw']:.1g} and the package's to {worst['displayed']:.1g} "
         f"({worst['float32']:.1g} in float32).\n"
         f"2. {found['lazycnn'].mean:.1%} of the cheater's heat is on the background, as is {pixels:.1%} of the area "
         f"and {found['twin'].mean:.1%} of the honest twin's heat: by location, Grad-CAM tells them apart with "
         f"probability {apart:.2f}.\n"
         f"3. The cues tell more. Another colour changes {swapped['colour']} of the answers of LazyCNN, its twin and "
-        f"ResNet-18; another digit changes {swapped['shape']}.\n"
+        f"ResNet-18 (started from weights: {sidecar.get('weights')}); another digit changes {swapped['shape']}.\n"
         f"4. Asked what *moves* its map, Grad-CAM tells them apart with probability {moved['Grad-CAM']:.2f}; the best "
         f"method here is {best} with {moved[best]:.2f}."
     )
