@@ -25,7 +25,8 @@ from lazyutils import pages, sitecheck
 from lazyutils.errors import ClearError, MissingArtefactError
 
 VENDOR = {
-    "mathjax/es5/tex-svg.js": "mathjax",
+    "mathjax/es5/tex-chtml.js": "mathjax",
+    "mathjax/es5/output/chtml/fonts/woff-v2/*.woff": "mathjax/output/chtml/fonts/woff-v2",
     "@jupyter-widgets/html-manager/dist/embed.js": "widgets",
     "@jupyter-widgets/html-manager/dist/*.woff2": "widgets",
 }

@@ -93,12 +93,36 @@ METRICS = {
 @functools.cache
 def built_site() -> tuple[Path, list[str]]:
     """The tiny run's site with a repository address, built once a test session, and its log."""
-    folder = Path(tempfile.mkdtemp(prefix="lazy-artist-site-"))
-    atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    set_repository(make_root(folder), "https://github.com/an-owner/a-repo")
+    folder = make_root(scratch())
+    set_repository(folder, "https://github.com/an-owner/a-repo")
     log: list[str] = []
     site.build(folder / "runs/tiny", folder, log.append)
     return folder / "_build" / "html", log
+
+
+@functools.cache
+def built_edition() -> Path:
+    """The site of the published edition, built once a test session in a copy of the repository."""
+    folder = scratch()
+    copy_book(folder, ignore=())
+    shutil.copytree(ROOT / "notebooks", folder / "notebooks")
+    return site.build(None, folder, lambda line: None).parent
+
+
+def scratch() -> Path:
+    """A folder that goes when the tests end."""
+    folder = Path(tempfile.mkdtemp(prefix="lazy-artist-site-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return folder
+
+
+def copy_book(folder: Path, ignore: Iterable[str]) -> None:
+    """Pages, settings and assets of this repository."""
+    shutil.copytree(ROOT / "book", folder / "book", ignore=shutil.ignore_patterns(*ignore, "__pycache__"))
+    for name in ("_config.yml", "_toc.yml", "package.json", "package-lock.json"):
+        shutil.copyfile(ROOT / name, folder / name)
+    if (ROOT / "node_modules").is_dir():
+        (folder / "node_modules").symlink_to(ROOT / "node_modules")
 
 
 def set_repository(folder: Path, url: str) -> None:
@@ -109,11 +133,7 @@ def set_repository(folder: Path, url: str) -> None:
 
 def make_root(folder: Path, tasks: Iterable[str] = TITLES) -> Path:
     """A copy of this repository's book and settings with tiny notebooks and the finished run ``runs/tiny``."""
-    shutil.copytree(ROOT / "book", folder / "book", ignore=shutil.ignore_patterns(*site.EDITION, "__pycache__"))
-    for name in ("_config.yml", "_toc.yml", "package.json", "package-lock.json"):
-        shutil.copyfile(ROOT / name, folder / name)
-    if (ROOT / "node_modules").is_dir():
-        (folder / "node_modules").symlink_to(ROOT / "node_modules")
+    copy_book(folder, ignore=site.EDITION)
     for task in tasks:
         write_notebook(folder / "notebooks" / f"{task}.ipynb", notebook(task))
         write_notebook(folder / "runs/tiny/notebooks" / f"{task}.ipynb", executed(task, folder))

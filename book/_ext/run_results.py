@@ -55,8 +55,14 @@ def describe(path: Path) -> dict[str, Any]:
         "title": title.lstrip("# "),
         "question": re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", paragraphs[0]).replace("\n", " "),
         "parameters": explain_parameters("".join(tagged["parameters"]["source"])) if "parameters" in tagged else [],
-        "hero": tagged["hero"]["metadata"]["mystnb"]["image"]["alt"] if "hero" in tagged else "",
+        "hero": describe_hero(tagged["hero"]) if "hero" in tagged else None,
     }
+
+
+def describe_hero(cell: dict[str, Any]) -> dict[str, str]:
+    """Alt text and caption of the front page's figure, as its cell shows them."""
+    captions = ["".join(output.get("data", {}).get("text/markdown", "")) for output in cell["outputs"]]
+    return {"alt": cell["metadata"]["mystnb"]["image"]["alt"], "caption": "".join(captions).strip("*")}
 
 
 def explain_parameters(source: str) -> list[dict[str, str]]:

@@ -25,8 +25,8 @@ def setup(app: Sphinx) -> dict[str, Any]:
 def use_vendored(app: Sphinx, config: Config) -> None:
     """Take MathJax and the widget manager from ``assets/vendor`` where staging put them there."""
     vendor = Path(app.srcdir) / "book" / "assets" / "vendor"
-    if (vendor / "mathjax" / "tex-svg.js").is_file():
-        config.mathjax_path = "vendor/mathjax/tex-svg.js"
+    if (vendor / "mathjax" / "tex-chtml.js").is_file():
+        config.mathjax_path = "vendor/mathjax/tex-chtml.js"
     if (vendor / "widgets" / "embed.js").is_file():
         config.nb_ipywidgets_js = {"widgets.js": {}, "vendor/widgets/embed.js": {}}
 
