@@ -12,7 +12,7 @@ import inspect
 import json
 import sys
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -46,8 +46,8 @@ def plan(parameters: Mapping[str, Any], own_bias: float) -> dict[str, list[Point
 
     def point(method: str, seed: int, **changes: Any) -> Point:
         league.check(Point(method, critic=parameters["critic"]))
-        epochs = 2 if method == "colour_only" else parameters["study_epochs" if ENTRIES[method].as_study else "epochs"]
-        return Point(method, seed, **{"epochs": epochs, "strength": ENTRIES[method].strength, **common, **changes})
+        found = Point(method, seed, **{"strength": ENTRIES[method].strength, **common, **changes})
+        return replace(found, epochs=epochs(found, parameters))
 
     seeds, lines = parameters["seeds"], [(m, s) for m in parameters["sweep_methods"] for s in parameters["sweep_seeds"]]
     methods = dict.fromkeys([*ALWAYS, *parameters["methods"]])
@@ -58,11 +58,7 @@ def plan(parameters: Mapping[str, Any], own_bias: float) -> dict[str, list[Point
         for method, seed in lines
         if bias < 1 or not ENTRIES[method].needs_conflicts
     ]
-    of_size = [
-        point(method, seed, train_size=n, epochs=epochs_for(n, parameters))
-        for n in parameters["sizes"]
-        for method, seed in lines
-    ]
+    of_size = [point(method, seed, train_size=n) for n in parameters["sizes"] for method, seed in lines]
     return {
         "league": [point(method, seed) for method in methods for seed in seeds],
         "brackets": [point(name, seed) for name in brackets for seed in parameters["bracket_seeds"]],
@@ -72,11 +68,13 @@ def plan(parameters: Mapping[str, Any], own_bias: float) -> dict[str, list[Point
     }
 
 
-def epochs_for(train_size: int, parameters: Mapping[str, Any]) -> int:
-    """Epochs for a training set of another size: as many steps as the league's, at least 8, at most 4 times as many."""
-    epochs = parameters["epochs"]
-    same_steps = round(epochs * parameters["train_size"] / train_size)
-    return max(min(8, epochs), min(4 * epochs, same_steps))
+def epochs(point: Point, parameters: Mapping[str, Any]) -> int:
+    """The page's epochs; for another number of images as many as make as many steps, from 8 to 4 times as many."""
+    if point.method == "colour_only":
+        return 2
+    usual = parameters["study_epochs" if ENTRIES[point.method].as_study else "epochs"]
+    same_steps = round(usual * parameters["train_size"] / point.train_size)
+    return max(min(8, usual), min(4 * usual, same_steps))
 
 
 def name(point: Point) -> str:
@@ -132,7 +130,9 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         if not options.data.is_file():
             raise MissingArtefactError(f"{options.data} is missing: task0_biased_canvas makes it")
-        cached(parse(options.point), options.data, options.folder, "cuda" if torch.cuda.is_available() else "cpu")
+        point = parse(options.point)
+        cached(point, options.data, options.folder, "cuda" if torch.cuda.is_available() else "cpu")
+        (options.folder / f"{name(point)}.json").touch()
     except ClearError as error:
         sys.stderr.write(f"error: {error}\n")
         return 2

@@ -1,0 +1,222 @@
+"""The league: which combinations are refused, that a point is made once, and how runs become a table."""
+
+import json
+import subprocess
+import sys
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import pytest
+import torch
+from scipy import stats
+
+from lazyutils import data, league, standings, sweep
+from lazyutils.errors import ClearError
+from lazyutils.league import Point
+
+TINY = Point("erm", train_size=200, validation_size=100, hard_size=100, epochs=1, batch_size=50)
+PARAMETERS = {
+    "methods": ["logit_correction"],
+    "brackets": ["colour_only"],
+    "seeds": [0, 1],
+    "bracket_seeds": [0],
+    "epochs": 12,
+    "study_epochs": 9,
+    "strengths": [1.0, 10.0],
+    "critic": "lazy",
+    "sweep_methods": ["erm", "corrected_resampling"],
+    "sweep_seeds": [0],
+    "biases": [0.5, 0.95, 1.0],
+    "sizes": [2000, 12000, 57000],
+    "train_size": 12000,
+    "validation_size": 3000,
+    "hard_size": 10000,
+}
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory):
+    """A small data set of noise strokes on study colours."""
+    generator = torch.Generator().manual_seed(0)
+    splits = {}
+    for split, n, bias in (("easy", 600, 0.9), ("hard", 200, 0.0)):
+        gray = (torch.rand(n, 28, 28, generator=generator) > 0.9).to(torch.uint8) * 200
+        labels = torch.arange(n) % 10
+        colors = data.draw_colors(labels, bias, 0)
+        splits[split] = {
+            "images": data.paint(gray, colors),
+            "labels": labels,
+            "colors": colors,
+            "masks": gray > 0,
+        }
+    path = tmp_path_factory.mktemp("league") / "colored.safetensors"
+    data.save(path, splits, {"bias": "0.9"})
+    return path
+
+
+# --- what is refused -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"method": "magic"}, "unknown method 'magic': choose one of erm"),
+        ({"critic": "friend"}, "unknown critic"),
+        ({"method": "logit_correction", "bias": 1.0}, "with bias 1.0 there are none"),
+        ({"method": "conflict_only", "bias": 1.0}, "with bias 1.0 there are none"),
+        ({"strength": 3.0}, "erm has no strength"),
+        ({"method": "study_penalty", "strength": 0.0}, "switches study_penalty off"),
+    ],
+)
+def test_impossible_points_are_refused_before_training(changes, message, tmp_path):
+    with pytest.raises(ClearError, match=message):
+        sweep.cached(replace(TINY, **changes), tmp_path / "not there", tmp_path)
+
+
+def test_only_brackets_see_colours(dataset, monkeypatch):
+    seen = {}
+
+    def spy(model, material, method, easy, on_epoch):
+        seen[material.point.method] = material.colors
+
+    monkeypatch.setattr(league, "train_network", spy)
+    for method in ("corrected_resampling", "learning_from_failure", "group_labels"):
+        league.run(replace(TINY, method=method), dataset)
+    assert seen["corrected_resampling"] is None and seen["learning_from_failure"] is None
+    assert seen["group_labels"] is not None
+
+
+# --- training --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("method", sorted(league.ENTRIES))
+def test_every_entry_trains_and_is_judged(method, dataset):
+    model, figures = league.run(replace(TINY, method=method), dataset)
+    assert not model.training
+    for key in ("easy_accuracy", "hard_accuracy", "worst_digit", "unseen_colours", "balanced_validation"):
+        assert 0 <= figures[key] <= 1
+    shares = figures["digit_share"] + figures["colour_share"] + figures["neither_share"]
+    assert shares == pytest.approx(1)
+    assert figures["seconds"] > 0
+
+
+def test_the_same_point_gives_the_same_figures(dataset):
+    first, second = (league.run(replace(TINY, method="corrected_resampling"), dataset)[1] for _ in range(2))
+    first.pop("seconds"), second.pop("seconds")
+    assert first == second
+
+
+def test_a_point_of_another_bias_is_recoloured(dataset):
+    train, _ = league.biased_subsets(replace(TINY, bias=0.0), dataset, "cpu")
+    assert train.conflicting.all()
+    train, _ = league.biased_subsets(replace(TINY, bias=1.0), dataset, "cpu")
+    assert not train.conflicting.any()
+
+
+# --- points that are made once ---------------------------------------------------------------------------------------
+
+
+def test_a_finished_point_is_read_and_not_trained_again(dataset, tmp_path, monkeypatch):
+    figures = sweep.cached(TINY, dataset, tmp_path)
+    monkeypatch.setattr(league, "run", lambda *arguments: pytest.fail("trained again"))
+    assert sweep.cached(TINY, dataset, tmp_path) == figures
+    answers = sweep.network(TINY, tmp_path)(data.load(dataset, "hard").images)
+    assert answers.shape == (200, 10)
+
+
+def test_a_point_of_other_code_or_data_is_made_again(dataset, tmp_path, monkeypatch):
+    sweep.cached(TINY, dataset, tmp_path)
+    monkeypatch.setattr(sweep, "fingerprint", lambda path: "other")
+    made = []
+    run = league.run
+    monkeypatch.setattr(league, "run", lambda *arguments: made.append(1) or run(*arguments))
+    sweep.cached(TINY, dataset, tmp_path)
+    assert made == [1]
+
+
+def test_command_line_makes_a_point_and_names_what_is_wrong(dataset, tmp_path, capsys):
+    where = ["--data", str(dataset), "--folder", str(tmp_path)]
+    assert sweep.main([json.dumps(asdict(TINY)), *where]) == 0
+    assert (tmp_path / f"{sweep.name(TINY)}.json").is_file()
+    for point, said in (
+        ('{"methd": "erm"}', "is no point"),
+        ("{", "is no point"),
+        ('{"method": "x"}', "unknown method"),
+    ):
+        assert sweep.main([point, *where]) == 2
+        assert said in capsys.readouterr().err
+    assert sweep.main(['{"method": "erm"}', "--data", "nowhere", "--folder", str(tmp_path)]) == 2
+    assert "task0_biased_canvas makes it" in capsys.readouterr().err
+
+
+def test_plan_shares_points_and_leaves_out_impossible_ones():
+    plan = sweep.plan(PARAMETERS, own_bias=0.95)
+    league_points = set(plan["league"])
+    assert {p.method for p in league_points} == {*sweep.ALWAYS, "logit_correction"}
+    assert {p for p in plan["strength"] if p.strength == 10} <= league_points
+    assert {p for p in plan["bias"] if p.bias is None} <= league_points
+    assert {p for p in plan["size"] if p.train_size == 12000} <= league_points
+    assert [p.method for p in plan["bias"] if p.bias == 1] == ["erm"]
+    assert {p.epochs for p in plan["size"] if p.train_size == 57000} == {8}
+    names = [sweep.name(p) for part in plan.values() for p in set(part)]
+    assert len(set(names)) == len({p for part in plan.values() for p in part})
+    with pytest.raises(ClearError, match="unknown method"):
+        sweep.plan(PARAMETERS | {"methods": ["magic"]}, 0.95)
+
+
+def test_slurm_dry_run(tmp_path):
+    root = Path(__file__).parent.parent
+    for folder in ("profiles", "notebooks", "lazyutils", "sweep"):
+        (tmp_path / folder).symlink_to(root / folder)
+    artefact = tmp_path / "runs/smoke/data/colored_mnist.safetensors"
+    artefact.parent.mkdir(parents=True)
+    artefact.touch()
+    command = [sys.executable, "-m", "snakemake", "-s", "sweep/Snakefile", "--profile", "sweep/slurm", "-n"]
+    found = subprocess.run(
+        [*command, "--config", "profile=smoke"], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert found.returncode == 0, found.stderr
+    assert "rule point" in found.stdout + found.stderr
+
+
+# --- from runs to a table --------------------------------------------------------------------------------------------
+
+
+def test_paired_difference_is_students():
+    values, baseline = [0.91, 0.93, 0.90, 0.95], [0.88, 0.91, 0.89, 0.90]
+    found = standings.paired(values, baseline)
+    reference = stats.ttest_rel(values, baseline)
+    interval = reference.confidence_interval()
+    assert (found["low"], found["high"]) == pytest.approx((interval.low, interval.high))
+    assert found["p"] == pytest.approx(reference.pvalue)
+    assert standings.paired([0.9], [0.8])["low"] is None
+
+
+def test_gap_closed_runs_from_erm_to_oracle():
+    runs = {"erm": [{"hard_accuracy": 0.8}, {"hard_accuracy": 0.9}], "x": [{"hard_accuracy": 0.9}] * 2}
+    table = standings.league(runs, [{"hard_accuracy": 0.95}])
+    assert table["erm"]["gap_closed"]["mean"] == pytest.approx(0)
+    assert table["x"]["gap_closed"]["mean"] == pytest.approx(0.5)
+    assert table["x"]["hard_difference"]["mean"] == pytest.approx(0.05)
+
+
+def test_selection_on_the_hard_set_takes_the_luckiest_run():
+    runs = {
+        "a": [
+            {"hard_accuracy": 0.5, "easy_accuracy": 0.99, "balanced_validation": 0.6},
+            {"hard_accuracy": 0.99, "easy_accuracy": 0.99, "balanced_validation": 0.6},
+        ],
+        "b": [{"hard_accuracy": 0.9, "easy_accuracy": 0.9, "balanced_validation": 0.9}] * 2,
+    }
+    found = standings.selections(runs)
+    assert found["easy validation accuracy"]["method"] == "a"
+    assert found["balanced validation accuracy"] == {"method": "b", "hard_accuracy": pytest.approx(0.9)}
+    assert found["the hard set itself (best run of all)"] == {"method": "a", "hard_accuracy": 0.99}
+
+
+def test_verdict_says_what_the_interval_allows():
+    one = standings.paired([0.9], [0.8])
+    assert "decides nothing" in standings.verdict(one)
+    assert standings.verdict(standings.paired([0.9, 0.92, 0.91], [0.8, 0.81, 0.82])).startswith("helps")
+    assert standings.verdict(standings.paired([0.8, 0.81, 0.82], [0.9, 0.92, 0.91])).startswith("harms")
+    assert standings.verdict(standings.paired([0.8, 0.9, 0.85], [0.82, 0.86, 0.87])).startswith("makes no difference")
