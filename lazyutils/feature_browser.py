@@ -16,7 +16,7 @@ from lazyutils.data import COLOR_NAMES, PALETTES
 from lazyutils.errors import ClearError
 
 TILE = 28
-JPEG_QUALITY = 72
+JPEG_QUALITY = 60
 
 
 @dataclass(frozen=True)

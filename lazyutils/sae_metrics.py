@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 import torch
 from scipy.optimize import linear_sum_assignment
+from scipy.stats import rankdata
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -116,3 +117,21 @@ def interval(values: Sequence[float], level: float = 0.95) -> tuple[float, float
 def random_directions(count: int, size: int, seed: int) -> Tensor:
     """``count`` random unit vectors ``[count, size]``: the control for what any direction would show."""
     return F.normalize(torch.randn(count, size, generator=torch.Generator().manual_seed(seed)), dim=1)
+
+
+def auroc(activations: Tensor, factor: Tensor, levels: int = 10) -> Tensor:
+    """Area under the ROC curve of each unit as a detector of each level, ``float32 [U, levels]``; 0.5 is chance.
+
+    By ranks (Mann-Whitney); ties count half.
+
+    Args:
+        activations: ``[N, U]``.
+        factor: ``int64 [N]``; every level occurs.
+    """
+    ranks = torch.from_numpy(rankdata(activations.numpy(), axis=0))  # [N, U]
+    member = F.one_hot(factor, levels).double()  # [N, levels]
+    inside = member.sum(0)
+    if not inside.all():
+        raise ClearError("a level has no image: give at least one of each")
+    wins = ranks.T @ member - inside * (inside + 1) / 2
+    return (wins / (inside * (len(factor) - inside))).float()

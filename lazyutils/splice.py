@@ -22,6 +22,8 @@ from lazyutils.sae import SparseAutoencoder, check_states
 
 Edit = Callable[[Tensor], Tensor]
 """Maps states ``[N, D]`` to states ``[N, D]``."""
+FLAT = 0.15
+"""The study calls a preferred input COLOUR when its standard deviation over space is below this."""
 
 
 # --- a place in a network --------------------------------------------------------------------------------------------
@@ -322,7 +324,7 @@ def own_latent(autoencoder: SparseAutoencoder, states: Callable[[Tensor], Tensor
 
 
 def spatial_sd(images: Tensor) -> Tensor:
-    """Standard deviation over space, averaged over the channels, ``[N]``: the study calls it COLOUR below 0.15.
+    """Standard deviation over space, averaged over the channels, ``[N]``: what the study's rule compares with ``FLAT``.
 
     Args:
         images: ``float32 [N, 3, H, W]`` in [0, 1].

@@ -73,6 +73,17 @@ def test_permutation_p_is_uniform_under_the_null() -> None:
     assert sae_metrics.permutation_p(5.0, [1.0] * 199) == 1 / 200
 
 
+def test_auroc_agrees_with_scikit_learn() -> None:
+    from sklearn.metrics import roc_auc_score
+
+    x, factor = draws(300, 4).relu(), torch.arange(300) % 10  # half of the activations are tied at zero
+    found = sae_metrics.auroc(x, factor)
+    for unit in range(4):
+        for level in range(10):
+            expected = roc_auc_score((factor == level).numpy(), x[:, unit].numpy())
+            assert found[unit, level].item() == pytest.approx(expected, abs=1e-6)
+
+
 def test_recovered_and_interval() -> None:
     assert sae_metrics.recovered(0.9, 1.0, 0.5) == pytest.approx(0.8)
     assert sae_metrics.interval(list(range(101))) == pytest.approx((2.5, 97.5))

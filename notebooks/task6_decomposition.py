@@ -1,0 +1,373 @@
+# ---
+# jupyter:
+#   kernelspec:
+#     display_name: Python 3 (ipykernel)
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # Task 6: The Decomposition
+#
+# **Can the cheater's hidden state be taken apart into features, and which of them carry the cheating?** We split the
+# last hidden layer of [Task 1](task1_lazycnn)'s LazyCNN with sparse autoencoders, name the features, and then switch
+# them off to see whether the names were true.
+#
+# - You will see 128 hidden units draw what they like best, and how far those drawings can be trusted.
+# - You will see the same network stop following the colour when a quarter of its features is switched off.
+# - You will see what that does *not* buy: the digit.
+
+# %% tags=["bootstrap"]
+try:
+    import lazyutils  # noqa: F401
+except ModuleNotFoundError:
+    raise SystemExit("The book's package is not installed: run `pip install .` in the book's folder first") from None
+
+# %% [markdown]
+# ## Parameters
+
+# %% tags=["parameters"]
+seeds: "list[int[0, 999999]]" = [0, 1, 2]  # one dictionary each: initial weights, order of states
+train_size: "int[500, 50000]" = 12000  # easy images whose states the autoencoders learn
+validation_size: "int[100, 10000]" = 3000  # easy images to question the network on
+hard_size: "int[100, 10000]" = 10000  # hard images to question it on, the first ones
+balanced_size: "int[200, 50000]" = 4000  # training digits recoloured, every digit in every colour
+width: "int[32, 4096]" = 128  # latents
+k: "int[1, 512]" = 16  # latents that stay for each image (TopK)
+epochs: "int[1, 500]" = 50  # passes over the states
+pareto_k: "list[int[1, 32]]" = [2, 4, 8, 16, 32]  # sparsities compared
+pareto_epochs: "int[1, 500]" = 20  # passes for that comparison
+pareto_states: "int[200, 50000]" = 6000  # states for that comparison
+switched: "int[1, 512]" = 32  # features switched off together
+draws: "int[19, 9999]" = 199  # random sets of as many features, for the control
+dose_draws: "int[1, 999]" = 20  # random orders for the dose curve
+pixel_size: "int[100, 50000]" = 12000  # images for the pixel autoencoder
+steps: "int[1, 2000]" = 300  # of gradient ascent to a preferred input
+other_size: "int[200, 50000]" = 6000  # images of each kind for RobustCNN
+resnet_size: "int[100, 50000]" = 3000  # images of each kind for ResNet-18
+run_dir: "str" = "runs/quick"  # where this run's files go
+threads: "int[1, 64]" = 1  # processor threads
+
+# %%
+import torch
+from IPython.display import HTML, Markdown, display
+
+from lazyutils import (
+    checkpoints,
+    data,
+    feature_browser,
+    feature_catalogue,
+    models,
+    plots,
+    run,
+    sae,
+    sae_metrics,
+    splice,
+)
+from lazyutils import decomposition as decompose
+from lazyutils import plots_decomposition as figures
+from lazyutils import words_decomposition as words
+from lazyutils.metrics import collect_seeds
+from lazyutils.selectivity import eta_squared, levels_answered
+
+task = run.start("task6_decomposition", globals())
+plots.use_style()
+
+# %% [markdown]
+# ## The hidden state
+# LazyCNN's third convolution, after its ReLU, leaves 784 numbers; a linear head turns them into ten logits. All that
+# the network knows when it answers is in them. We read them for biased training images (to learn from), for easy and
+# hard images (to question the network), and for *balanced* images: training digits painted so that every digit wears
+# every colour equally often. On those a feature that answers to colour can't hide behind the digit.
+
+# %%
+path = task.require("data/colored_mnist.safetensors", "task0_biased_canvas")
+lazy, _ = checkpoints.load(task.require("models/lazycnn.safetensors", "task1_lazycnn"))
+robust, _ = checkpoints.load(task.require("models/robust_best.safetensors", "task4_intervention"))
+resnet, _ = checkpoints.load(task.require("models/resnet18.safetensors", "task1_resnet18"))
+train, easy = data.easy_subsets(path, train_size, validation_size, seeds[0])
+hard = data.load(path, "hard", torch.arange(hard_size))
+balanced = decompose.balanced_images(train[:balanced_size], seeds[0])
+state = decompose.material(splice.site(lazy, "relu3"), train, balanced, easy, hard)
+original = state.judged.measure()
+
+# %% [markdown]
+# ## First the ceiling
+# Before asking what surgery can save, ask what is there to be saved. For each layer we teach one linear reader the
+# digit and one the colour, on balanced images, and test both on the hard set. No linear edit at a layer can be
+# expected to beat its digit reader by much.
+
+# %%
+few = (train[:100], balanced, easy[:100], hard)
+places = {layer: splice.site(lazy, layer) for layer in ("relu1", "relu2")}
+ceilings = {layer: decompose.ceiling(decompose.material(place, *few)) for layer, place in places.items()}
+ceilings["relu3"] = decompose.ceiling(state)
+plots.show(
+    figures.ceilings(ceilings, original["hard"]),
+    caption="Linear probes taught on balanced colours, tested on the hard set; dashed: the network's own accuracy.",
+    alt="Bars for three layers: the colour is read almost perfectly, the digit far better than the network answers.",
+)
+display(Markdown(words.ceiling(ceilings, original)))
+
+# %% [markdown]
+# ## The study's autoencoders
+# 784 → 128 → 784 on the hidden states and 2352 → 128 → 2352 on the pixels: ReLU, sigmoid, MSE + 0.001 × KL sparsity
+# with target 0.05. As written the recipe isn't defined here: a sigmoid can't say 16, which some units do, and
+# KL(0.05 ‖ ρ) needs a mean activation between 0 and 1, which a ReLU doesn't promise. We divide each entry by its
+# largest training value, and let the penalty alone see tanh of the activations. Pixels are judged by looking; for
+# hidden states there is a sharper test: put the reconstruction back into the network and read its answers.
+
+# %% tags=["hide-input"]
+display(Markdown(plots.source(sae.StudyAutoencoder)))
+
+# %%
+study = decompose.train_dictionary(state.train, "study", width, epochs=epochs, seed=seeds[0])
+pixel_states, shown = train.images.flatten(1)[:pixel_size], hard.images[:10]
+pixels = decompose.train_dictionary(pixel_states, "study", width, epochs=epochs, seed=seeds[0])
+plots.show(
+    figures.paired_rows({"image": shown, "rebuilt": pixels(shown.flatten(1)).view_as(shown)}),
+    caption="Hard images and what the pixel autoencoder makes of them.",
+    alt="Two rows of images: each reconstruction keeps the background colour and shows a blurred stroke or none.",
+)
+study_report = decompose.report(study, state)
+beyond = (state.judged.hard > study.scale).double().mean().item()
+display(Markdown(words.study(study_report, original, beyond)))
+
+# %% [markdown]
+# ## What the units like best
+# Gradient ascent from noise finds the input that raises each unit most; all 128 share one batch. The study calls a
+# unit COLOUR if its preferred input is flat (standard deviation over space below 0.15), SHAPE otherwise. We set that
+# beside a measurement: η², the share of a unit's variance that the colour explains on balanced images.
+
+# %%
+place = state.judged.site
+liked = splice.preferred_inputs(place, study, steps=steps).images
+with torch.no_grad():
+    study_mean, study_balanced = study.encode(state.train).mean(0), study.encode(state.balanced)
+measured = eta_squared(study_balanced, state.colors) > 0.5
+plots.show(
+    figures.verdict_grid(liked, splice.spatial_sd(liked), study_mean),
+    caption="Preferred inputs of the study's hidden units; in each half the largest mean activation comes first.",
+    alt="Two grids of small coloured images; the left half is calmer, the right half has stripes and blobs.",
+)
+
+# %%
+lengths = sorted({5, 10, 20, 40, steps})
+rule = decompose.rule_over_steps(place, study, measured, lengths)
+plots.show(
+    figures.rule(study_mean, measured, rule),
+    caption="Left: mean activation in training. Right: the study's verdict after ascents of several lengths.",
+    alt="Falling bars, most of them measured colour. The share called COLOUR falls with the number of steps.",
+)
+display(Markdown(words.rule(rule, measured)))
+
+# %% [markdown]
+# ## A modern dictionary
+# TopK keeps the k largest latents of each image and nothing else; BatchTopK spends k on average. Decoder columns keep
+# unit length, and latents that fall silent are trained on what the others leave over. Quality is the variance
+# explained per active latent, and the answers after splicing.
+#
+# After the comparison comes one fully trained dictionary for each seed. Is it the data that speaks, or the seed?
+# Features are matched one to one with another seed's, with random directions, and with an untrained network's.
+
+# %%
+grid = [(kind, width, {"k": one}) for kind in ("topk", "batchtopk") for one in pareto_k]
+grid += [("topk", 4 * width, {"k": one}) for one in pareto_k[1::2]]
+grid += [("study", width, {"weight": weight}) for weight in (0.0, 1e-3, 1e-2)]
+rows = decompose.pareto(state, grid, epochs=pareto_epochs, states=pareto_states)
+plots.show(
+    figures.pareto(rows, original),
+    caption="Each point is one autoencoder. Left: of the state. Right: of the network's answers on hard images.",
+    alt="Two panels over the number of active latents. TopK and BatchTopK explain more variance with fewer latents.",
+)
+
+# %%
+dictionaries = [decompose.train_dictionary(state.train, "topk", width, epochs=epochs, seed=seed, k=k) for seed in seeds]
+meanings = [decompose.describe(dictionary, state) for dictionary in dictionaries]
+quality = collect_seeds([decompose.report(dictionary, state) for dictionary in dictionaries])
+blank = splice.site(models.build("LazyCNN", seeds[0] + 1), "relu3").read(train.images[:pareto_states])
+untrained = decompose.train_dictionary(blank, "topk", width, epochs=pareto_epochs, seed=seeds[0], k=k)
+directions = [one.decoder.weight.detach().T for one in (*dictionaries, untrained)]
+rivals = {
+    "another seed": directions[len(seeds) > 1],
+    "random directions": sae_metrics.random_directions(width, place.size, seeds[0]),
+    "an untrained network": directions[-1],
+}
+cosines = {name: sae_metrics.matched_cosines(directions[0], rival) for name, rival in rivals.items()}
+plots.show(
+    figures.trust(meanings[0].density, cosines),
+    caption="Left: how often features fire on balanced images. Right: cosine of matched features, cumulative.",
+    alt="A histogram of firing densities, and three curves: another seed agrees most, random directions least.",
+)
+display(Markdown(words.quality(quality, original, cosines)))
+
+# %% [markdown]
+# ## What each feature means, measured
+# The same question to every feature, to the raw neurons, and to as many random directions as features. If neurons are
+# colour already, a dictionary adds nothing by being coloured; it adds something if its units are about *one* colour.
+
+# %%
+units = {
+    "TopK features": dictionaries[0].encode(state.balanced).detach(),
+    "raw neurons": state.balanced,
+    "random directions": state.balanced @ rivals["random directions"].T,
+}
+groups = {name: (eta_squared(z, state.colors), eta_squared(z, state.labels)) for name, z in units.items()}
+answered = {name: levels_answered(z, state.colors) for name, z in units.items()}
+plots.show(
+    figures.selectivity(groups),
+    caption="Each dot is a unit. To the right: answers to colour; up: to the digit. Dotted: both equally.",
+    alt="Three scatter plots. Neurons and random directions sit at high colour and low digit; features spread out.",
+)
+display(Markdown(words.selectivity(groups, answered)))
+
+# %% [markdown]
+# ## Switch them off
+# Names are cheap. We set the colour features to their mean, keep the autoencoder's error (so an edit that changes
+# nothing changes no answer), put the state back, and ask the *same* network. Controls: as many of the features with
+# most digit, and random sets of as many. The rival needs no autoencoder: projecting out the nine directions between
+# the colours' mean states. Then heads refitted on the edited *biased* training states: no hard label is used.
+
+# %%
+trained = list(zip(dictionaries, meanings, seeds, strict=True))
+settings = {"count": switched, "draws": draws}
+proofs = [decompose.prove(state, dictionary, meaning, seed=seed, **settings) for dictionary, meaning, seed in trained]
+headed = [decompose.edits_with_heads(state, dictionary, meaning, switched) for dictionary, meaning, _ in trained]
+fixed = splice.subject(splice.site(robust, "relu3"), easy[:2000], hard[:2000]).measure()
+table = {
+    "untouched": [original],
+    f"{switched} colour features → mean": [proof.edits["colour"] for proof in proofs],
+    f"{switched} colour features → 0": [proof.edits["colour_zero"] for proof in proofs],
+    f"{switched} digit features → mean": [proof.edits["digit"] for proof in proofs],
+    f"{switched} random features → mean": [one for proof in proofs for one in proof.random],
+    "colour means erased (linear)": [one["linear"] for one in headed],
+    "colour features off, new head": [one["colour+head"] for one in headed],
+    "remaining features only, new head": [one["remaining+head"] for one in headed],
+    "linear erasure, new head": [one["linear+head"] for one in headed],
+}
+
+# %%
+marks = {"hard: a linear reader of this layer": ceilings["relu3"]["digit"], "hard: Task 4's network": fixed["hard"]}
+plots.show(
+    figures.edits(table, marks),
+    caption="The same network after each edit; marks are means, bars the range over seeds (random: over all sets).",
+    alt="Without colour features the colour answers fall far below the random control; hard accuracy rises a little.",
+)
+tests = {key: decompose.against_random(proofs, "colour", key) for key in ("colour_share", "hard", "easy")}
+display(Markdown(words.effects(tests, proofs)))
+
+# %%
+doses = [dose for dose in (0, 2, 4, 8, 16, 32, 48, 64, 96, 128) if dose <= width]
+curves = decompose.dose_curves(state, dictionaries[0], meanings[0], doses, draws=dose_draws, seed=seeds[0])
+plots.show(
+    figures.dose(curves, doses, fixed["hard"]),
+    caption="Features set to their means one after another: most coloured first, most digit first, or at random.",
+    alt="Colour answers fall fastest when colour features go first; hard accuracy stays far below Task 4's network.",
+)
+
+# %% [markdown]
+# ## Push them
+# The opposite test: leave everything in place and *add* a colour. First one feature, chosen by what it answers to and
+# not by what it does; then all colour features, each by its own contrast. If they mean what we say, the answer
+# follows. The control adds the same length along another colour's feature.
+
+# %%
+pushed = [0.0, 1.0, 2.0, 4.0, 6.0, 8.0]
+steered = decompose.steering(state.judged, dictionaries[0], meanings[0], pushed, switched)
+plots.show(
+    figures.steering(steered, pushed),
+    caption="Hard images answered with a colour's digit while that colour is added.",
+    alt="Ten coloured lines over the dose. One feature moves some colours; all features together move nearly all.",
+)
+
+# %% [markdown]
+# ## The other networks
+# The same dictionary for Task 4's RobustCNN (flattened third convolution) and for ResNet-18 (layer4, averaged as its
+# head does). Does the fixed network still carry colour, and does it still matter?
+
+# %%
+shared = {"count": switched, "draws": 49, "seed": seeds[0], "epochs": pareto_epochs}
+subjects = {"RobustCNN": (robust, "relu3", other_size), "ResNet-18": (resnet, "layer4", resnet_size)}
+examined = {}
+for name, (model, layer, size) in subjects.items():
+    sets = (train[:size], balanced[: size // 2], easy[: size // 4], hard[: size // 2])
+    examined[name] = decompose.examine(decompose.material(splice.site(model, layer), *sets), width, k, **shared)
+compared = {"LazyCNN": (meanings[0], proofs[0])}
+compared |= {name: (one.features, one.proof) for name, one in examined.items()}
+plots.show(
+    figures.networks(compared),
+    caption="Left: each dot is a feature. Right: hard images answered with their colour's digit.",
+    alt="The cheaters' features answer to colour more than RobustCNN's, and only the cheaters answer with the colour.",
+)
+display(Markdown(words.carried(examined)))
+
+# %% [markdown]
+# ## Browse the features
+# Three with the most colour and three with the most digit; then all of them: choose an order and move the slider (the
+# arrow keys work) to see what a feature prefers, where it is strongest, its profiles, and what it does to the answer.
+
+# %%
+preferred = splice.preferred_inputs(place, dictionaries[0], steps=steps).images
+catalogue = feature_catalogue.catalogue(
+    state, dictionaries[0], meanings[0], preferred=preferred, images=balanced.images
+)
+chosen = torch.cat([meanings[0].colored(3), meanings[0].shaped(3)])
+eta2 = [f"{meanings[0].color_eta2[one]:.2f}, digit {meanings[0].digit_eta2[one]:.2f}" for one in chosen]
+plots.show(
+    figures.exhibits(preferred[chosen], catalogue.examples[chosen], [f"η² colour {text}" for text in eta2]),
+    caption="Preferred input and strongest balanced images of six features.",
+    alt="Six rows of images. Rows of the first three share a background colour; the last three share parts of strokes.",
+)
+display(HTML(feature_browser.render(catalogue, "features")))
+
+# %% [markdown]
+# ## Try it
+# - `-p switched 64`: colour answers vanish, and with them easy accuracy. What is left to answer with?
+# - `-p k 4`: four latents an image. Are the features more, or less, about one thing?
+# - `-p width 512`: four times the features. Is there a digit feature now?
+
+# %% [markdown]
+# ## What we found
+
+# %%
+ablated = {name: collect_seeds([proof.edits[name] for proof in proofs]) for name in proofs[0].edits}
+ablated |= {"random": collect_seeds([one for proof in proofs for one in proof.random]), "linear": headed[0]["linear"]}
+heads = {edit: collect_seeds([one[edit] for one in headed]) for edit in headed[0]}
+found = {
+    "study": study_report | {"rule": rule},
+    "pixels": sae_metrics.quality(pixels, pixel_states),
+    "topk": quality,
+    "pareto": rows,
+    "spliced": {key: quality[f"spliced_{key}"] for key in ("easy", "hard", "colour_share")},
+    "original": original,
+    "ablation": ablated,
+    "against_random": tests,
+    "heads": heads,
+    "probe_ceiling": ceilings["relu3"]["digit"],
+    "ceilings": ceilings,
+    "fixed_network": fixed,
+    "dose": {"doses": doses, **curves},
+    "steering": {name: shares.tolist() for name, shares in steered.items()},
+    "networks": {name: one.proof.edits | one.report | {"ceiling": one.ceiling} for name, one in examined.items()},
+}
+
+limits = {"a linear reader of the layer": ceilings["relu3"]["digit"], "Task 4's network": fixed["hard"]}
+display(Markdown(words.summary(original, ablated, heads, limits)))
+task.finish(found)
+
+# %% [markdown]
+# ## What did not work
+# We hoped that a head refitted on what is left would find the digit. Most of the colour survives in the features that
+# we did not call colour, and a head trained on biased labels goes straight back to it. The dictionary was also no
+# better a scalpel than nine mean differences: colour here is a few large linear directions, and a tool made for many
+# small ones has no advantage on it. Earlier layers did not hold more for a linear edit either.
+
+# %% [markdown]
+# ## References
+# - L. Gao et al.: *Scaling and evaluating sparse autoencoders*, 2024,
+#   [arXiv:2406.04093](https://arxiv.org/abs/2406.04093): TopK.
+# - B. Bussmann et al.: *BatchTopK sparse autoencoders*, 2024, [arXiv:2412.06410](https://arxiv.org/abs/2412.06410).
+# - S. Marks et al.: *Sparse feature circuits*, 2024, [arXiv:2403.19647](https://arxiv.org/abs/2403.19647): SHIFT.
+# - N. Belrose et al.: *LEACE: Perfect linear concept erasure in closed form*, 2023,
+#   [arXiv:2306.03819](https://arxiv.org/abs/2306.03819).
+# - A. Ng: *Sparse autoencoder*, CS294A lecture notes, Stanford, 2011.
