@@ -7,7 +7,7 @@ PYTHON := $(VENV)/bin/python
 RUNS := $(PYTHON) -m lazyutils.cli
 
 .DEFAULT_GOAL := help
-.PHONY: help book notebooks serve test bench check clean
+.PHONY: help book notebooks sweep serve test bench check clean
 
 help: ## list the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -32,6 +32,11 @@ book: notebooks ## run the tasks of PROFILE and build the site in _build/html
 
 notebooks: $(VENV)/.installed node_modules/.package-lock.json ## run the tasks of PROFILE only
 	$(RUNS) run --profile $(PROFILE) --cores $(CORES) --set $(SET)
+
+sweep: $(VENV)/.installed ## train all networks of Task 4 side by side (CLUSTER=sweep/slurm: on a cluster)
+	$(RUNS) run task0_biased_canvas --profile $(PROFILE) --cores $(CORES)
+	$(PYTHON) -m snakemake -s sweep/Snakefile --config profile=$(PROFILE) --rerun-incomplete --keep-going \
+	  $(if $(CLUSTER),--profile $(CLUSTER),--cores $(CORES))
 
 serve: ## show _build/html at http://localhost:8000
 	$(PYTHON) -m http.server 8000 --bind 127.0.0.1 --directory _build/html
