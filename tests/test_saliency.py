@@ -34,10 +34,11 @@ def images() -> torch.Tensor:
 @pytest.mark.parametrize("method", PACKAGE)
 @pytest.mark.parametrize("layer", ["conv2", "relu3"])
 def test_layer_methods_equal_the_grad_cam_package(method, layer, model, images):
+    model, images = model.double(), images.double()  # so that rounding doesn't hide a difference
     ours = explain(method, model, images, 4, layer)
     with PACKAGE[method](model, [getattr(model, layer)]) as package:
         theirs = torch.from_numpy(package(images, [ClassifierOutputTarget(4)] * len(images)))
-    assert (ours - theirs).abs().max() < 2e-5
+    assert (ours - theirs).abs().max() < 1e-5
 
 
 def test_input_gradients_equal_captum(model, images):
