@@ -9,7 +9,7 @@ from copy import deepcopy
 from typing import Any
 
 from nbformat import NotebookNode
-from nbformat.v4 import new_markdown_cell
+from nbformat.v4 import new_code_cell, new_markdown_cell
 
 from lazyutils.errors import ClearError
 
@@ -32,7 +32,7 @@ def clean(notebook: NotebookNode, page: str, private: Mapping[str, str]) -> Note
         private: text to replace in sources and outputs, such as ``{"/home/me/book": "."}``.
 
     Raises:
-        ClearError: a failed cell, a figure without alt text, or two figures in one cell.
+        ClearError: a failed cell, or a figure without alt text.
     """
     notebook = deepcopy(notebook)
     for key in set(notebook.metadata) - {"kernelspec", "language_info", "widgets"}:
@@ -45,8 +45,9 @@ def clean(notebook: NotebookNode, page: str, private: Mapping[str, str]) -> Note
             cell.outputs = [scrub(output, private) for output in cell.outputs if output.get("name") != "stderr"]
             place = f"{page}: cell {number}"
             refuse_failure(cell, place)
-            describe_figure(cell, place)
+            refuse_undescribed(cell, place)
             fold(cell)
+    notebook.cells = [part for cell in notebook.cells for part in one_figure_each(cell)]
     return notebook
 
 
@@ -71,20 +72,38 @@ def refuse_failure(cell: NotebookNode, place: str) -> None:
             raise ClearError(f"{place} failed with {output.ename}: {output.evalue.splitlines()[0][:200]}")
 
 
-def describe_figure(cell: NotebookNode, place: str) -> None:
-    """Give the page the alt text and width that ``plots.show`` left in the output's metadata."""
-    figures = [figure for output in cell.outputs for figure in images(output)]
-    if any(UNDESCRIBED.search(as_text(output.get("data", {}).get("text/html", ""))) for output in cell.outputs):
-        raise ClearError(f"{place} has an <img> without alt text")
-    if len(figures) > 1:
-        raise ClearError(f"{place} shows {len(figures)} figures: show one a cell, each has its own alt text")
-    for _, metadata in figures:
-        if not metadata.get("alt", "").strip():
+def refuse_undescribed(cell: NotebookNode, place: str) -> None:
+    """Raise if a picture has no alt text."""
+    for output in cell.outputs:
+        if UNDESCRIBED.search(as_text(output.get("data", {}).get("text/html", ""))):
+            raise ClearError(f"{place} has an <img> without alt text")
+        if any(not metadata.get("alt", "").strip() for _, metadata in images(output)):
             raise ClearError(f"{place} shows a figure without alt text: use lazyutils.plots.show(figure, alt=...)")
-        image = {"alt": " ".join(metadata["alt"].split()), "classes": "run-figure dark-light"}
-        if "width" in metadata:
-            image["width"] = f"{metadata['width']}px"
-        cell.metadata.setdefault("mystnb", {})["image"] = image
+
+
+def one_figure_each(cell: NotebookNode) -> list[NotebookNode]:
+    """The cell itself, and one cell without code for each further figure: MyST-NB knows one alt text a cell.
+
+    Each cell gets the alt text and width that ``plots.show`` left in the output's metadata.
+    """
+    parts: list[list[NotebookNode]] = [[]]
+    for output in cell.get("outputs", []):
+        if images(output) and any(images(earlier) for earlier in parts[-1]):
+            parts.append([])
+        parts[-1].append(output)
+    further = [
+        new_code_cell("", outputs=part, metadata={"tags": ["remove-input"]}, id=f"{cell.id}-{number}")
+        for number, part in enumerate(parts[1:], start=2)
+    ]
+    if further:
+        cell.outputs = parts[0]
+    for part in (cell, *further):
+        for _, metadata in (figure for output in part.get("outputs", []) for figure in images(output)):
+            image = {"alt": " ".join(metadata["alt"].split()), "classes": "run-figure dark-light"}
+            if "width" in metadata:
+                image["width"] = f"{metadata['width']}px"
+            part.metadata.setdefault("mystnb", {})["image"] = image
+    return [cell, *further]
 
 
 def images(output: NotebookNode) -> list[tuple[str, dict[str, Any]]]:
@@ -103,6 +122,8 @@ def fold(cell: NotebookNode) -> None:
     tags = cell.metadata.setdefault("tags", [])
     wanted = {PAGE_TAGS[tag] for tag in tags if tag in PAGE_TAGS}
     lines = len(cell.source.splitlines())
+    if "remove-input" in tags:
+        return
     if lines >= FOLD_FROM_LINES or any(images(output) for output in cell.outputs):
         wanted.add("hide-input")
     tags.extend(sorted(wanted - set(tags)))

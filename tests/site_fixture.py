@@ -68,7 +68,7 @@ METRICS = {
         }
         for task in ("task1_lazycnn", "task1_resnet18")
     },
-    "task2_prober": {"probe_accuracy": {"lazycnn": {"conv1": {"colour": 1.0, "digit": 0.61}}}},
+    "task2_prober": {"probe_accuracy": {"LazyCNN": {"relu3": {"colour": 1.0, "digit": 0.61}}}},
     "task3_interrogation": {
         "heat_background_share": {"lazycnn": 0.81},
         "pixels_background_share": 0.82,
@@ -83,8 +83,12 @@ METRICS = {
         "brackets": {"oracle": {"easy_accuracy": 0.98, "hard_accuracy": 0.98}},
     },
     "task5_invisible_cloak": {
-        "n_eligible": {"lazycnn": 40},
-        "success": {"lazycnn": {"fgsm": 0.1, "pgd": 0.7, "deepfool": 0.2}},
+        "n_eligible": {"lazycnn": 40, "robust": 0},
+        "success": {
+            "lazycnn": {"fgsm": 0.1, "pgd": 0.7, "deepfool": 0.2},
+            "robust": {"fgsm": None, "pgd": None, "deepfool": None},
+        },
+        "universal": {"gradient": {"lazycnn": 0.1, "robust": None}},
     },
     "task6_decomposition": {"ablation": {"colour": features(0.2), "random": features(0.9)}},
 }

@@ -84,12 +84,21 @@ def test_binary_pictures_are_not_scrubbed() -> None:
     assert pages.scrub(value, PRIVATE) == {"image/png": "aaaa/home/meaaaa", "text/plain": "~/x"}
 
 
+def test_each_of_several_figures_keeps_its_own_description() -> None:
+    notebook = site_fixture.notebook("task1_lazycnn")
+    outputs = site_fixture.figure_outputs("One") + site_fixture.figure_outputs("Two")
+    notebook.cells[5] = new_code_cell("show(both)", outputs=outputs, id="both")
+    cleaned = pages.clean(notebook, "page", {})
+    shown = [cell for cell in cleaned.cells if cell.id.startswith("both")]
+    assert [cell.metadata["mystnb"]["image"]["alt"] for cell in shown] == ["One", "Two"]
+    assert [output for cell in shown for output in cell.outputs] == outputs
+    assert pages.clean(cleaned, "page", {}) == cleaned
+
+
 def bad_cells() -> dict[str, list[nbformat.NotebookNode]]:
     """Outputs that must not reach a page, by what the message says."""
-    picture = site_fixture.figure_outputs()[0]
     return {
         "without alt text": site_fixture.figure_outputs(alt=" "),
-        "shows 2 figures": [picture, picture],
         "<img> without alt": [new_output("display_data", data={"text/html": '<img src="x.png">'})],
         "failed with ValueError": [new_output("error", ename="ValueError", evalue="no", traceback=[])],
     }
@@ -122,7 +131,7 @@ def test_every_task_is_a_card_and_a_page() -> None:
 
 
 def test_verdicts_follow_the_results() -> None:
-    assert text("findings").count("Stands ·") == 7
+    assert text("findings").count("Stands ·") == 8
     for claim in ("Units at every depth", "Grad-CAM proves", "The colour-gradient penalty"):
         assert re.search(rf"Does not stand · Task \d: The \w+ {claim}", text("findings"))
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ast
 import json
+import math
 import re
 import traceback
 from pathlib import Path
@@ -111,13 +112,15 @@ def functions(data: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def mean(figure: Any) -> float:
-    """A figure's mean over seeds, or the plain number itself."""
+def mean(figure: Any) -> float | None:
+    """A figure's mean over seeds, or the plain number itself; None where there was nothing to measure."""
     return figure["mean"] if isinstance(figure, dict) else figure
 
 
 def number(figure: Any, digits: int = 2, scale: float = 1.0) -> str:
-    """``0.12`` or, over seeds, ``0.12 ± 0.03``."""
+    """``0.12`` or, over seeds, ``0.12 ± 0.03``; a dash where there was nothing to measure."""
+    if mean(figure) is None or math.isnan(mean(figure)):
+        return "–"
     text = f"{scale * mean(figure):.{digits}f}"
     spread = figure.get("sd") if isinstance(figure, dict) else None
     return text if spread is None else f"{text} ± {scale * spread:.{digits}f}"
@@ -125,7 +128,8 @@ def number(figure: Any, digits: int = 2, scale: float = 1.0) -> str:
 
 def percent(figure: Any, digits: int = 1) -> str:
     """A fraction in percent: ``9.6%`` or, over seeds, ``9.6 ± 0.4%``."""
-    return f"{number(figure, digits, 100)}%"
+    text = number(figure, digits, 100)
+    return text if text == "–" else f"{text}%"
 
 
 def duration(seconds: float) -> str:
