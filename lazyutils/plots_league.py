@@ -75,10 +75,10 @@ def league_figure(league: Mapping[str, Any], brackets: Mapping[str, Any]) -> Fig
             f"{100 * hard['mean']:.1f}", (100 * hard["mean"], position), (0, 6), textcoords="offset points",
             ha="center", size=8, color=color,
         )  # fmt: skip
-    styles = zip(brackets.items(), ("-", "--", "-.", ":", (0, (5, 4))), METHOD_COLORS, strict=False)
-    for (name, row), style, color in styles:
+    styles = ("-", "--", "-.", ":", (0, (6, 2, 1, 2, 1, 2)))
+    for (name, row), style in zip(brackets.items(), styles, strict=False):
         value = 100 * row["hard_accuracy"]["mean"]
-        axes.axvline(value, ls=style, lw=1.2, color=color, label=f"{ENTRIES[name].title} ({value:.1f})", zorder=0)
+        axes.axvline(value, ls=style, lw=1.2, color=REFERENCE, label=f"{ENTRIES[name].title} ({value:.1f})", zorder=0)
     axes.set_yticks(range(len(rows)), [ENTRIES[name].title for name in rows])
     left = min(100 * league[name]["hard_accuracy"]["mean"] for name in rows)
     axes.set(
@@ -110,7 +110,7 @@ def curves_over(grid: Mapping[str, Mapping[float, Sequence[float]]], xlabel: str
             axes.scatter([place[x]] * len(points[x]), 100 * np.array(points[x]), color=color, s=8, alpha=0.5)
     if log:
         axes.set_xscale("log")
-    axes.set_xticks([place[x] for x in ticks], [f"{x:g}" for x in ticks])
+    axes.set_xticks([place[x] for x in ticks], [f"{x:,}" if log else f"{x:g}" for x in ticks])
     axes.minorticks_off()
     axes.set(xlabel=xlabel, ylabel="hard accuracy (%)", title=title, ylim=(0, 102))
     axes.legend(loc="lower left")

@@ -199,7 +199,8 @@ table = standings.league(runs, bracket_runs["oracle"])
 held = {name: standings.collect_seeds(figures) for name, figures in bracket_runs.items()}
 plots.show(
     plots_league.league_figure(table, held),
-    caption="Hard accuracy. Small dots: seeds; large dots and bars: mean and 95% interval; lines: brackets.",
+    caption="Hard accuracy. Small dots: seeds; large dots and bars: mean and 95% interval; lines: brackets "
+    "(those below the axis are in the legend only).",
     alt="A dot plot of methods ordered by hard accuracy, with logit correction and resampling next to the oracle.",
 )
 
@@ -253,7 +254,8 @@ plots.show(
 # %% [markdown]
 # ## How far it carries
 # The same recipe at other bias ratios, and with more or fewer images. Where not one image contradicts the shortcut,
-# there is nothing for a critic to find, and the method is refused instead of failing quietly.
+# there is nothing for a critic to find, and the method is refused instead of failing quietly. A short profile shows
+# its own single column here; the full one fills both axes.
 
 
 # %%
@@ -310,7 +312,7 @@ display(
         f"Its penalty, at its best weight here: {standings.verdict(study[strongest])}. The best intervention reaches "
         f"{plots.mean_sd(best['hard_accuracy'])} hard and {plots.mean_sd(best['easy_accuracy'])} easy and closes "
         f"{plots.percent(best['gap_closed']['mean'], 0)} of the gap to an oracle that never saw a bias. It uses no "
-        "colour label, no changed image and no knowledge that the shortcut is a colour."
+        "colour label, no recoloured image and no knowledge that the shortcut is a colour."
     )
 )
 results = {"league": table, "brackets": held, "penalty": study, "selection": chosen, "inside": inside}
