@@ -88,7 +88,8 @@ def rule(mean: Tensor, measured: Tensor, rows: Sequence[Mapping[str, float]]) ->
     right.plot(steps, [100 * row["accuracy"] for row in rows], "o-", color=DIGIT, label="verdict right (%)")
     right.plot(steps, [100 * row["auroc"] for row in rows], "^:", color=NEITHER, label="AUROC of flatness (x 100)")
     right.set(title="The rule depends on the ascent", xlabel="steps of gradient ascent", xscale="log", ylim=(-4, 104))
-    right.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
+    right.set_xticks(steps, steps)
+    right.minorticks_off()
     right.legend(fontsize=8)
     return figure
 

@@ -32,6 +32,16 @@ def study(report: Mapping[str, float], original: Mapping[str, float], beyond: fl
     )
 
 
+def rebuilt(judge: Mapping[str, Mapping[str, float]]) -> str:
+    """What a network that reads digits (Task 4's) sees in the pixel autoencoder's reconstructions of hard images."""
+    before, after = judge["image"], judge["rebuilt"]
+    return (
+        f"Task 4's network, which reads digits, sees the true digit in {percent(before['digit_share'])} of these "
+        f"images and in {percent(after['digit_share'])} of their reconstructions, where it sees the *colour's* digit in "
+        f"{percent(after['colour_share'])}. An autoencoder with no labels at all has learnt the shortcut.\n\n"
+    )
+
+
 def rule(rows: Sequence[Mapping[str, Any]], measured: Tensor) -> str:
     """The study's visual rule against the measured verdict: in words and as a table (longest ascent)."""
     first, last = rows[0], rows[-1]

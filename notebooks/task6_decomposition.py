@@ -67,8 +67,9 @@ from lazyutils import (
 from lazyutils import decomposition as decompose
 from lazyutils import plots_decomposition as figures
 from lazyutils import words_decomposition as words
-from lazyutils.metrics import collect_seeds
+from lazyutils.metrics import collect_seeds, followed
 from lazyutils.selectivity import eta_squared, levels_answered
+from lazyutils.training import predict
 
 task = run.start("task6_decomposition", globals())
 plots.use_style()
@@ -122,16 +123,23 @@ display(Markdown(plots.source(sae.StudyAutoencoder)))
 
 # %%
 study = decompose.train_dictionary(state.train, "study", width, epochs=epochs, seed=seeds[0])
-pixel_states, shown = train.images.flatten(1)[:pixel_size], hard.images[:10]
+pixel_states, shown = train.images.flatten(1)[:pixel_size], hard[:1000]
 pixels = decompose.train_dictionary(pixel_states, "study", width, epochs=epochs, seed=seeds[0])
+with torch.no_grad():
+    rebuilt = pixels(shown.images.flatten(1)).view_as(shown.images)
+judge = {
+    name: followed(predict(robust, images).argmax(1), shown.labels, shown.colors)
+    for name, images in (("image", shown.images), ("rebuilt", rebuilt))
+}
 plots.show(
-    figures.paired_rows({"image": shown, "rebuilt": pixels(shown.flatten(1)).view_as(shown)}),
-    caption="Hard images and what the pixel autoencoder makes of them.",
-    alt="Two rows of images: each reconstruction keeps the background colour and shows a blurred stroke or none.",
+    figures.paired_rows({"image": shown.images[:10], "rebuilt": rebuilt[:10]}),
+    caption="Hard images and what the pixel autoencoder makes of them: the colour, and *the digit that goes with it*.",
+    alt="Two rows of images: each reconstruction keeps the background and blurs the stroke, often into another digit.",
+    colors=128,
 )
 study_report = decompose.report(study, state)
 beyond = (state.judged.hard > study.scale).double().mean().item()
-display(Markdown(words.study(study_report, original, beyond)))
+display(Markdown(words.rebuilt(judge) + words.study(study_report, original, beyond)))
 
 # %% [markdown]
 # ## What the units like best
@@ -147,6 +155,7 @@ with torch.no_grad():
 measured = eta_squared(study_balanced, state.colors) > 0.5
 plots.show(
     figures.verdict_grid(liked, splice.spatial_sd(liked), study_mean),
+    colors=128,
     caption="Preferred inputs of the study's hidden units; in each half the largest mean activation comes first.",
     alt="Two grids of small coloured images; the left half is calmer, the right half has stripes and blobs.",
 )
@@ -156,6 +165,7 @@ lengths = sorted({5, 10, 20, 40, steps})
 rule = decompose.rule_over_steps(place, study, measured, lengths)
 plots.show(
     figures.rule(study_mean, measured, rule),
+    colors=128,
     caption="Left: mean activation in training. Right: the study's verdict after ascents of several lengths.",
     alt="Falling bars, most of them measured colour. The share called COLOUR falls with the number of steps.",
 )
@@ -216,6 +226,7 @@ groups = {name: (eta_squared(z, state.colors), eta_squared(z, state.labels)) for
 answered = {name: levels_answered(z, state.colors) for name, z in units.items()}
 plots.show(
     figures.selectivity(groups),
+    colors=128,
     caption="Each dot is a unit. To the right: answers to colour; up: to the digit. Dotted: both equally.",
     alt="Three scatter plots. Neurons and random directions sit at high colour and low digit; features spread out.",
 )
@@ -250,6 +261,7 @@ table = {
 marks = {"hard: a linear reader of this layer": ceilings["relu3"]["digit"], "hard: Task 4's network": fixed["hard"]}
 plots.show(
     figures.edits(table, marks),
+    colors=128,
     caption="The same network after each edit; marks are means, bars the range over seeds (random: over all sets).",
     alt="Without colour features the colour answers fall far below the random control; hard accuracy rises a little.",
 )
@@ -276,6 +288,7 @@ pushed = [0.0, 1.0, 2.0, 4.0, 6.0, 8.0]
 steered = decompose.steering(state.judged, dictionaries[0], meanings[0], pushed, switched)
 plots.show(
     figures.steering(steered, pushed),
+    colors=128,
     caption="Hard images answered with a colour's digit while that colour is added.",
     alt="Ten coloured lines over the dose. One feature moves some colours; all features together move nearly all.",
 )
@@ -315,6 +328,7 @@ chosen = torch.cat([meanings[0].colored(3), meanings[0].shaped(3)])
 eta2 = [f"{meanings[0].color_eta2[one]:.2f}, digit {meanings[0].digit_eta2[one]:.2f}" for one in chosen]
 plots.show(
     figures.exhibits(preferred[chosen], catalogue.examples[chosen], [f"η² colour {text}" for text in eta2]),
+    colors=128,
     caption="Preferred input and strongest balanced images of six features.",
     alt="Six rows of images. Rows of the first three share a background colour; the last three share parts of strokes.",
 )
@@ -335,7 +349,7 @@ ablated |= {"random": collect_seeds([one for proof in proofs for one in proof.ra
 heads = {edit: collect_seeds([one[edit] for one in headed]) for edit in headed[0]}
 found = {
     "study": study_report | {"rule": rule},
-    "pixels": sae_metrics.quality(pixels, pixel_states),
+    "pixels": sae_metrics.quality(pixels, pixel_states) | {"judged_by_task4": judge},
     "topk": quality,
     "pareto": rows,
     "spliced": {key: quality[f"spliced_{key}"] for key in ("easy", "hard", "colour_share")},
