@@ -118,13 +118,14 @@ def as_text(value: str | Iterable[str]) -> str:
 
 
 def fold(cell: NotebookNode) -> None:
-    """Hide what a reader need not see first (long code, and how a figure was drawn) behind a button that names it."""
+    """Hide what need not be seen first, long code and how a figure or sentence was made, behind a button."""
     tags = cell.metadata.setdefault("tags", [])
     wanted = {PAGE_TAGS[tag] for tag in tags if tag in PAGE_TAGS}
     lines = len(cell.source.splitlines())
     if "remove-input" in tags:
         return
-    if lines >= FOLD_FROM_LINES or any(images(output) for output in cell.outputs):
+    shows = any(images(output) for output in cell.outputs) or cell.source.lstrip().startswith("display(")
+    if shows or lines >= FOLD_FROM_LINES:
         wanted.add("hide-input")
     tags.extend(sorted(wanted - set(tags)))
     if "hide-input" in tags:

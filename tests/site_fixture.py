@@ -65,15 +65,20 @@ METRICS = {
             "colour_share": seeds(0.9),
             "neither_share": seeds(0.03),
             "weights": "random",
+            "laziness": {"easy": [0.95, 0.96], "hard": [0.07, 0.3]},
         }
         for task in ("task1_lazycnn", "task1_resnet18")
     },
-    "task2_prober": {"probe_accuracy": {"LazyCNN": {"relu3": {"colour": 1.0, "digit": 0.61}}}},
+    "task2_prober": {
+        "probe_accuracy": {"LazyCNN": {"relu3": {"colour": 1.0, "digit": 0.61}}},
+        "probe_accuracy_untrained": {"LazyCNN": {"relu3": {"colour": 1.0, "digit": 0.7}}},
+    },
     "task3_interrogation": {
         "heat_background_share": {"lazycnn": 0.81},
         "pixels_background_share": 0.82,
         "zero_map_share": {"lazycnn": 0.1},
         "gradcam_max_diff_displayed": 2e-6,
+        "separation": {"location": {"Grad-CAM": 0.5}, "counterfactual": {"Grad-CAM": 0.9}},
     },
     "task4_intervention": {
         "league": {
@@ -88,9 +93,14 @@ METRICS = {
             "lazycnn": {"fgsm": 0.1, "pgd": 0.7, "deepfool": 0.2},
             "robust": {"fgsm": None, "pgd": None, "deepfool": None},
         },
+        "tint_share": {"lazycnn": 0.12, "random": 0.0015},
         "universal": {"gradient": {"lazycnn": 0.1, "robust": None}},
     },
-    "task6_decomposition": {"ablation": {"colour": features(0.2), "random": features(0.9)}},
+    "task6_decomposition": {
+        "ablation": {"colour": features(0.2), "random": features(0.9)},
+        "original": features(0.9),
+        "probe_ceiling": 0.66,
+    },
 }
 
 
@@ -221,7 +231,15 @@ def write_record(folder: Path, task: str, **changes: object) -> None:
     record = {
         "task": task,
         "profile": "tiny",
-        "parameters": {"bias": 0.95, "noise": 20.0, "palette": "study", "seed": 0, "run_dir": "runs/tiny"},
+        "parameters": {
+            "bias": 0.95,
+            "noise": 20.0,
+            "palette": "study",
+            "seed": 0,
+            "epochs": 1,
+            "laziness_epochs": 2,
+            "run_dir": "runs/tiny",
+        },
         "seeds": [0, 1, 2],
         "seconds": 75.2,
         "peak_memory_mb": 512.5,
