@@ -12,6 +12,8 @@ RUN = f"runs/{PROFILE}"
 DATA = f"{RUN}/data/colored_mnist.safetensors"
 LAZY = f"{RUN}/models/lazycnn.safetensors"
 RESNET = f"{RUN}/models/resnet18.safetensors"
+ROBUST_BEST = f"{RUN}/models/robust_best.safetensors"
+ROBUST_ERM = f"{RUN}/models/robust_erm.safetensors"
 
 
 def task(name, **upstream):
@@ -37,8 +39,8 @@ then
     echo "{params.name}: finished in $SECONDS s"
 else
     mv "$work/out.ipynb" {params.failed} || true
-    tail -n 25 {log} >&2
-    echo "{params.name}: FAILED after $SECONDS s; the notebook with its traceback is {params.failed}" >&2
+    tail -n 25 {log}
+    echo "{params.name}: FAILED after $SECONDS s; the notebook with its traceback is {params.failed}"
     exit 1
 fi
 """
@@ -53,6 +55,9 @@ for name, upstream, artefacts in (
     ("task0_biased_canvas", {}, {"data": DATA}),
     ("task1_lazycnn", {"data": DATA}, {"model": LAZY}),
     ("task1_resnet18", {"data": DATA}, {"model": RESNET}),
+    ("task2_prober", {"data": DATA, "lazy": LAZY, "resnet": RESNET}, {}),
+    ("task4_intervention", {"data": DATA, "lazy": LAZY}, {"best": ROBUST_BEST, "erm": ROBUST_ERM}),
+    ("task6_decomposition", {"data": DATA, "lazy": LAZY, "resnet": RESNET, "robust": ROBUST_BEST}, {}),
     ("task3_interrogation", {"data": DATA, "lazy": LAZY, "resnet": RESNET}, {}),
 ):
 

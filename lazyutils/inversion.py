@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from lazyutils import fold, hooks
+from lazyutils.data import ColoredDigits
 from lazyutils.errors import ClearError
 from lazyutils.visualize import Parametrization
 
@@ -105,25 +106,56 @@ def color_error(recovered: Tensor, references: Tensor, masks: Tensor) -> Tensor:
     return (background_color(recovered, masks) - background_color(references, masks)).abs().mean(1)
 
 
-def figure_map(images: Tensor) -> Tensor:
-    """``[N, H, W]``: each pixel's RGB distance from its image's median colour, which is the background's.
+def stroke_fit(recovered: Tensor, masks: Tensor) -> tuple[Tensor, Tensor]:
+    """The mixture of R, G, B that shows the stroke best: least squares in each image.
 
-    It shows a stroke of any colour, and needs no mask.
+    Returns:
+        The fitted and the true stroke, both centred, ``[N, H * W]``.
     """
-    median = images.flatten(2).contiguous().median(dim=2).values[:, :, None, None]
-    return (images - median).norm(dim=1)
+    pixels = recovered.flatten(2).transpose(1, 2).double()  # [N, P, 3]
+    pixels = pixels - pixels.mean(1, keepdim=True)
+    stroke = masks.flatten(1).double()
+    stroke = stroke - stroke.mean(1, keepdim=True)
+    gram = pixels.transpose(1, 2) @ pixels + 1e-9 * torch.eye(3, dtype=torch.float64, device=pixels.device)
+    mixture = torch.linalg.solve(gram, pixels.transpose(1, 2) @ stroke[:, :, None])  # [N, 3, 1]
+    return (pixels @ mixture)[:, :, 0], stroke
 
 
 def shape_correlation(recovered: Tensor, masks: Tensor) -> Tensor:
-    """Pearson correlation ``[N]`` of an image's ``figure_map`` with the reference's stroke; 0 for flat images."""
-    found, stroke = figure_map(recovered).flatten(1), masks.flatten(1).to(recovered)
-    found, stroke = found - found.mean(1, keepdim=True), stroke - stroke.mean(1, keepdim=True)
-    return (found * stroke).sum(1) / (found.norm(dim=1) * stroke.norm(dim=1)).clamp(min=1e-12)
+    """How well a recovered image shows the reference's stroke, ``[N]``, 0 to 1: multiple correlation with R, G, B.
+
+    A stroke of any colour on any background counts; so does a little chance, which the masks of other images measure.
+    """
+    fitted, stroke = stroke_fit(recovered, masks)
+    return (fitted.norm(dim=1) / stroke.norm(dim=1).clamp(min=1e-12)).clamp(max=1).float()
 
 
 def stroke_iou(recovered: Tensor, masks: Tensor) -> Tensor:
-    """Intersection over union ``[N]`` of the stroke with as many pixels of the recovered image's ``figure_map``."""
-    found, stroke = figure_map(recovered).flatten(1), masks.flatten(1)
-    rank = found.argsort(dim=1, descending=True).argsort(dim=1)
+    """Intersection over union ``[N]`` of the stroke with the as many pixels where ``stroke_fit`` is highest."""
+    stroke = masks.flatten(1)
+    rank = stroke_fit(recovered, masks)[0].argsort(dim=1, descending=True).argsort(dim=1)
     chosen = rank < stroke.sum(1, keepdim=True)
     return (chosen & stroke).sum(1) / (chosen | stroke).sum(1).clamp(min=1)
+
+
+def scores(found: Inversion, references: ColoredDigits) -> dict[str, dict[str, float]]:
+    """Means over the references, by layer.
+
+    Returns:
+        ``colour_error`` and ``gray_error`` (what plain grey would get), ``shape_correlation`` and ``shape_chance``
+        (with another reference's stroke), ``stroke_iou``, and ``error`` of the activations.
+    """
+    masks, others = references.masks, references.masks.roll(1, dims=0)
+    gray = torch.full_like(references.images, 0.5)
+    table = {}
+    for layer, images, error in zip(found.layers, found.images, found.error, strict=True):
+        measures = {
+            "colour_error": color_error(images, references.images, masks),
+            "gray_error": color_error(gray, references.images, masks),
+            "shape_correlation": shape_correlation(images, masks),
+            "shape_chance": shape_correlation(images, others),
+            "stroke_iou": stroke_iou(images, masks),
+            "error": error,
+        }
+        table[layer] = {name: values.mean().item() for name, values in measures.items()}
+    return table

@@ -14,6 +14,7 @@ from IPython.display import Markdown, display
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
+from PIL import Image
 from torch import Tensor
 
 from lazyutils.data import COLOR_NAMES, palette_tensor
@@ -51,24 +52,34 @@ def use_style() -> None:
     )
 
 
-def show(figure: Figure, *, caption: str, alt: str) -> None:
+def show(figure: Figure, *, caption: str, alt: str, colors: int | None = None) -> None:
     """Display a figure with its caption and alt text, and close it.
 
     Args:
         figure: what to show.
         caption: one or two sentences under the figure.
         alt: what a person who can't see the figure needs to know of it.
+        colors: reduce the figure to so many colours (2-256): a third of the bytes where it holds many small images.
     """
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", facecolor="white")
     width = round(figure.get_figwidth() * 100)
     plt.close(figure)
+    content = buffer.getvalue() if colors is None else reduced(buffer, colors)
     display(
-        {"image/png": buffer.getvalue(), "text/plain": alt},
+        {"image/png": content, "text/plain": alt},
         metadata={"image/png": {"alt": alt, "width": width}},
         raw=True,
     )
     display(Markdown(f"*{caption}*"))
+
+
+def reduced(png: io.BytesIO, colors: int) -> bytes:
+    """A PNG with a palette of ``colors`` colours."""
+    small = io.BytesIO()
+    image = Image.open(png).convert("RGB").quantize(colors, dither=Image.Dither.NONE)
+    image.save(small, format="png", optimize=True)
+    return small.getvalue()
 
 
 def as_image(image: Tensor) -> np.ndarray:

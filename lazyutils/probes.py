@@ -155,11 +155,11 @@ class HueSweep:
 def hue_sweep(
     model: nn.Module, digits: ColoredDigits, palette: str = "study", noise: float = 20.0, seed: int = 0
 ) -> HueSweep:
-    """The network's answer to each of ``digits`` on each of the ten backgrounds."""
-    answers = []
+    """The network's answer to each of ``digits`` (on the CPU) on each of the ten backgrounds."""
+    answers, device = [], next(model.parameters()).device
     for color in range(10):
         painted = recolor(digits, torch.full_like(digits.colors, color), palette, noise, seed)
-        answers.append(training.predict(model, painted.images).argmax(1))
+        answers.append(training.predict(model, painted.images.to(device)).argmax(1).cpu())
     return HueSweep(torch.stack(answers, 1), digits.labels)
 
 

@@ -153,6 +153,8 @@ def test_measures_of_recovered_images():
     torch.testing.assert_close(inversion.shape_correlation(images, masks), torch.ones(2))
     torch.testing.assert_close(inversion.stroke_iou(images, masks), torch.ones(2))
     assert inversion.shape_correlation(background, masks).abs().max() < 1e-6
+    noise = torch.rand(2, 3, 28, 28, generator=torch.Generator().manual_seed(0))
+    assert inversion.shape_correlation(noise, masks).max() < 0.15
 
 
 def test_readings_of_preferred_images():
