@@ -7,7 +7,7 @@ PYTHON := $(VENV)/bin/python
 RUNS := $(PYTHON) -m lazyutils.cli
 
 .DEFAULT_GOAL := help
-.PHONY: help book notebooks sweep serve test bench check clean
+.PHONY: help book notebooks sweep site publish serve test bench check clean
 
 help: ## list the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -20,7 +20,7 @@ $(VENV)/.installed: requirements.txt pyproject.toml
 	touch $@
 
 $(VENV)/.tested: $(VENV)/.installed tests/requirements.txt tests/requirements-nodeps.txt
-	$(PYTHON) -m pip install -q -r tests/requirements.txt
+	$(PYTHON) -m pip install -q -r requirements.txt -r tests/requirements.txt
 	$(PYTHON) -m pip install -q --no-deps -r tests/requirements-nodeps.txt
 	touch $@
 
@@ -37,6 +37,12 @@ sweep: $(VENV)/.installed ## train all networks of Task 4 side by side (CLUSTER=
 	$(RUNS) run task0_biased_canvas --profile $(PROFILE) --cores $(CORES)
 	$(PYTHON) -m snakemake -s sweep/Snakefile --config profile=$(PROFILE) --rerun-incomplete --keep-going \
 	  $(if $(CLUSTER),--profile $(CLUSTER),--cores $(CORES))
+
+site: $(VENV)/.installed node_modules/.package-lock.json ## build the published edition, running nothing
+	$(PYTHON) -m lazyutils.site
+
+publish: $(VENV)/.installed ## make the finished full run the published edition below book/
+	$(PYTHON) -m lazyutils.publish runs/full
 
 serve: ## show _build/html at http://localhost:8000
 	$(PYTHON) -m http.server 8000 --bind 127.0.0.1 --directory _build/html

@@ -62,8 +62,8 @@ def show(figure: Figure, *, caption: str, alt: str, colors: int | None = None) -
         colors: reduce the figure to so many colours (2-256): a third of the bytes where it holds many small images.
     """
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", facecolor="white")
-    width = round(figure.get_figwidth() * 100)
+    figure.savefig(buffer, format="png", facecolor="white", bbox_inches="tight", pad_inches=0.06)
+    width = round(100 * Image.open(buffer).width / DPI)
     plt.close(figure)
     content = buffer.getvalue() if colors is None else reduced(buffer, colors)
     display(
