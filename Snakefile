@@ -57,6 +57,7 @@ for name, upstream, artefacts in (
     ("task1_resnet18", {"data": DATA}, {"model": RESNET}),
     ("task2_prober", {"data": DATA, "lazy": LAZY, "resnet": RESNET}, {}),
     ("task4_intervention", {"data": DATA, "lazy": LAZY}, {"best": ROBUST_BEST, "erm": ROBUST_ERM}),
+    ("task5_invisible_cloak", {"data": DATA, "lazy": LAZY, "erm": ROBUST_ERM, "best": ROBUST_BEST}, {}),
     ("task6_decomposition", {"data": DATA, "lazy": LAZY, "resnet": RESNET, "robust": ROBUST_BEST}, {}),
     ("task3_interrogation", {"data": DATA, "lazy": LAZY, "resnet": RESNET}, {}),
 ):

@@ -62,7 +62,14 @@ def run_tasks(options: argparse.Namespace) -> int:
             raise ClearError(f"another run of profile {options.profile!r} is going on in this folder") from None
         for left_by_a_killed_run in run.glob(".work-*"):
             shutil.rmtree(left_by_a_killed_run)
-        return subprocess.run(snakemake(options), pass_fds=[lock.fileno()], check=False).returncode
+        log = run / "logs" / "snakemake.log"
+        log.parent.mkdir(exist_ok=True)
+        with open(log, "w") as reasons:
+            stderr = None if options.dry_run else reasons
+            code = subprocess.run(snakemake(options), pass_fds=[lock.fileno()], stderr=stderr, check=False).returncode
+    if code:
+        raise ClearError(f"not every task was finished: the reason is above, or in {log}")
+    return code
 
 
 def snakemake(options: argparse.Namespace) -> list[str]:
@@ -70,7 +77,7 @@ def snakemake(options: argparse.Namespace) -> list[str]:
     targets = [f"runs/{options.profile}/notebooks/{task}.ipynb" for task in options.tasks] or ["all"]
     return [
         *(sys.executable, "-m", "snakemake", *targets, "--cores", str(options.cores)),
-        *("--nolock", "--rerun-incomplete", "--keep-going", "--quiet", "all"),
+        *("--nolock", "--rerun-incomplete", "--keep-going", "--nocolor"),
         *(["--dry-run"] if options.dry_run else []),
         *("--config", f"profile={options.profile}", f"set={json.dumps(options.set)}"),
     ]
