@@ -12,33 +12,42 @@ from lazyutils.errors import ClearError
 from lazyutils.training import Augment
 
 
-def geometric(degrees: float = 15.0, scale: float = 0.15, shift: float = 0.15) -> Augment:
-    """Random rotation, scale and shift, each uniform and independent for every image.
+def geometric(degrees: float = 15.0, scale: float = 0.2, shift: float = 0.15, shear: float = 0.2) -> Augment:
+    """Random rotation, scale, shift and shear, each uniform and independent for every image.
 
     Args:
         degrees: largest rotation to either side, in degrees.
         scale: largest relative change of size, 0 to below 1.
         shift: largest displacement along each axis, as a share of half the image's side.
+        shear: largest slant, as the tangent of its angle.
 
     Returns:
         A function of ``images float32 [B, C, H, W]`` and a generator, for ``training.fit``. The
         border is filled by reflection, so no colour appears that the image does not have.
     """
-    if degrees < 0 or not 0 <= scale < 1 or shift < 0:
-        raise ClearError(f"geometric({degrees}, {scale}, {shift}): give ranges of 0 or more, and a scale below 1")
+    if min(degrees, scale, shift, shear) < 0 or scale >= 1:
+        raise ClearError(
+            f"geometric({degrees}, {scale}, {shift}, {shear}): give ranges of 0 or more, and a scale below 1"
+        )
+
+    ranges = (degrees, scale, shift, shear)
 
     def augment(images: Tensor, generator: torch.Generator) -> Tensor:
-        theta = affine_maps(len(images), degrees, scale, shift, generator).to(images)
+        theta = affine_maps(len(images), ranges, generator).to(images)
         grid = F.affine_grid(theta, list(images.shape), align_corners=False)
         return F.grid_sample(images, grid, padding_mode="reflection", align_corners=False)
 
     return augment
 
 
-def affine_maps(n: int, degrees: float, scale: float, shift: float, generator: torch.Generator) -> Tensor:
+def affine_maps(n: int, ranges: tuple[float, float, float, float], generator: torch.Generator) -> Tensor:
     """``float32 [n, 2, 3]``: where each output pixel looks in the input, in units of half a side."""
-    angle, zoom, dx, dy = torch.rand(4, n, generator=generator) * 2 - 1
-    angle, zoom = angle * math.radians(degrees), 1 / (1 + scale * zoom)
+    degrees, scale, shift, shear = ranges
+    angle, zoom, dx, dy, slant = torch.rand(5, n, generator=generator) * 2 - 1
+    angle, zoom, slant = angle * math.radians(degrees), 1 / (1 + scale * zoom), shear * slant
     cosine, sine = zoom * angle.cos(), zoom * angle.sin()
-    rows = [torch.stack([cosine, -sine, shift * dx], dim=1), torch.stack([sine, cosine, shift * dy], dim=1)]
+    rows = [
+        torch.stack([cosine, slant * cosine - sine, shift * dx], dim=1),
+        torch.stack([sine, slant * sine + cosine, shift * dy], dim=1),
+    ]
     return torch.stack(rows, dim=1)

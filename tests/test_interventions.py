@@ -264,7 +264,7 @@ def test_critic_on_pure_colour_finds_the_exceptions():
 
 def test_augmentation_without_range_is_the_identity_and_keeps_colours():
     images = digits().images
-    still = augment.geometric(0, 0, 0)(images, torch.Generator().manual_seed(0))
+    still = augment.geometric(0, 0, 0, 0)(images, torch.Generator().manual_seed(0))
     torch.testing.assert_close(still, images, atol=1e-5, rtol=0)
     plain = torch.tensor([0.2, 0.7, 0.4])[None, :, None, None].expand(8, -1, 28, 28).contiguous()
     moved = augment.geometric()(plain, torch.Generator().manual_seed(0))
@@ -272,7 +272,7 @@ def test_augmentation_without_range_is_the_identity_and_keeps_colours():
 
 
 def test_augmentation_moves_by_at_most_what_it_says_and_repeats_with_its_seed():
-    theta = augment.affine_maps(500, 15, 0.15, 0.1, torch.Generator().manual_seed(0))
+    theta = augment.affine_maps(500, (15, 0.15, 0.1, 0.2), torch.Generator().manual_seed(0))
     zoom = theta[:, :, :2].det().sqrt()
     assert zoom.min() >= 1 / 1.15 - 1e-5 and zoom.max() <= 1 / 0.85 + 1e-5
     angle = torch.atan2(theta[:, 1, 0], theta[:, 0, 0]).rad2deg().abs()
