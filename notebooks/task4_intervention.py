@@ -191,7 +191,8 @@ display(Markdown(plots.source(interventions.logit_correction)))
 # %% [markdown]
 # ## The league
 # One network, one subset a seed, one budget. Rows marked *study* keep its optimiser. All others turn, scale, shift and
-# slant the digits a little and leave colours alone. Vertical lines are brackets: they see unbiased images or true colours.
+# slant the digits a little and leave colours alone. Vertical lines are brackets: they see unbiased images or true
+# colours.
 
 # %%
 bracket_runs = standings.by_method(plan["brackets"], done["brackets"])
