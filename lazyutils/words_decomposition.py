@@ -36,8 +36,8 @@ def rebuilt(judge: Mapping[str, Mapping[str, float]]) -> str:
     """What a network that reads digits (Task 4's) sees in the pixel autoencoder's reconstructions of hard images."""
     before, after = judge["image"], judge["rebuilt"]
     return (
-        f"Task 4's network, which reads digits, sees the true digit in {percent(before['digit_share'])} of these "
-        f"images and in {percent(after['digit_share'])} of their reconstructions, where it sees the *colour's* digit in "
+        f"Task 4's network, which reads digits, finds the true digit in {percent(before['digit_share'])} of these "
+        f"images, in {percent(after['digit_share'])} of their reconstructions; there it sees the *colour's* digit in "
         f"{percent(after['colour_share'])}. An autoencoder with no labels at all has learnt the shortcut.\n\n"
     )
 
