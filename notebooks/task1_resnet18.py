@@ -102,7 +102,7 @@ for seed, model in zip(seeds, networks, strict=True):
     tuned = [parameter for parameter in model.parameters() if parameter.requires_grad]
     optimizer = torch.optim.SGD(tuned, lr=learning_rate)
     settings = {"epochs": epochs, "batch_size": batch_size, "seed": seed, "precision": arithmetic, "on_epoch": watch}
-    training.fit(half, train.images, train.labels, optimizer=optimizer, **settings)
+    training.fit(half, train.images, train.labels, optimizer=optimizer, layout=torch.contiguous_format, **settings)
     curves.append(watch.values)
     answers.append({"easy": training.predict(half, easy.images), "hard": training.predict(half, asked.images)})
     splits.append(subsets)

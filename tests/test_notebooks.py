@@ -132,8 +132,8 @@ def test_every_figure_is_shown_with_caption_and_alt_text(source):
     assert len(shown) >= 3
     for call in shown:
         texts = {keyword.arg: keyword.value for keyword in call.keywords}
-        assert set(texts) == {"caption", "alt"}, ast.unparse(call)[:80]
-        assert all(len(ast.unparse(text)) > 30 for text in texts.values())
+        assert {"caption", "alt"} <= set(texts), ast.unparse(call)[:80]
+        assert all(len(ast.unparse(texts[name])) > 30 for name in ("caption", "alt"))
     imported = {name for node in ast.walk(tree(source)) if isinstance(node, ast.Import) for name in node.names}
     assert not [alias.name for alias in imported if "matplotlib" in alias.name or "seaborn" in alias.name]
     assert "plt." not in source.read_text() and "savefig" not in source.read_text()
