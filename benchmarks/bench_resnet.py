@@ -44,7 +44,7 @@ def timed(function, *arguments) -> tuple[float, object]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--images", type=int, default=320, help="training images (default: %(default)s)")
+    parser.add_argument("--images", type=int, default=640, help="training images (default: %(default)s)")
     parser.add_argument("--image-size", type=int, default=64, help="side in pixels (default: %(default)s)")
     parser.add_argument("--batch", type=int, default=64, help="images a step (default: %(default)s)")
     parser.add_argument(
