@@ -1,4 +1,4 @@
-"""Targeted attacks side by side: this book's against torchattacks' and foolbox's, on the same images, one after another.
+"""Targeted attacks side by side: this book's against those of torchattacks and foolbox, on the same images, in turn.
 
 Needs a data file and networks as a run of the book leaves them. Prints, for each network: PGD's success (target
 answered with confidence above 0.9), seconds and ratios at equal radius, step size, steps and start; DeepFool's

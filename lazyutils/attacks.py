@@ -20,6 +20,7 @@ from lazyutils.errors import ClearError
 from lazyutils.hooks import check_images, check_targets, frozen
 
 BATCH = 500
+SMALL = 20  # DeepFool's largest step is the radius divided by this
 SURE = 20.0  # log-odds that stand for a wanted confidence of 1
 LOSSES = ("cross_entropy", "margin")
 NORMS = ("l2", "linf")
@@ -198,7 +199,8 @@ def deepfool(
     With ``g`` the ``shortfall`` and ``w = -grad g`` over the pixels that can still move,
     ``r += g / ||w||_2^2 * w`` (or ``g / ||w||_1 * sign(w)`` for the L-infinity norm) until ``g < 0``:
     Algorithm 2 of arXiv 1511.04599 with the nearest class replaced by the target, and with the wanted
-    confidence instead of the bare boundary. Then bisection between the clean image and the found one.
+    confidence instead of the bare boundary. No step moves a value by more than a 20th of the radius, so that an
+    image doesn't jump from corner to corner of the ball. Then bisection between the clean image and the found one.
 
     Args:
         norm: the norm that is kept small, ``"l2"`` or ``"linf"``.
@@ -221,6 +223,7 @@ def deepfool(
         direction = w if norm == "l2" else w.sign()
         slope = (w * direction).sum(dim=(1, 2, 3)).clamp(min=1e-12)
         move = ((1 + overshoot) * value / slope)[:, None, None, None] * direction
+        move = move.clamp(-batch.eps / SMALL, batch.eps / SMALL)
         return batch._replace(delta=(batch.delta + move).clamp(lower, upper))
 
     def attack(batch: Active) -> tuple[Tensor, Tensor]:

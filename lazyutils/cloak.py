@@ -1,0 +1,276 @@
+"""The measurements of Task 5: which images, which attacks, and what is counted, for several networks at once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+import torch
+from safetensors import safe_open
+from torch import Tensor, nn
+
+from lazyutils import attacks, blackbox, perturbations, universal
+from lazyutils.attack_peers import fmn_minimal_eps
+from lazyutils.attacks import AttackResult
+from lazyutils.data import ColoredDigits, load
+from lazyutils.errors import ClearError
+from lazyutils.training import predict
+
+Models = Mapping[str, nn.Module]
+STRONG = {"loss": "margin", "momentum": 0.75}
+"""PGD at its strongest where the answer alone counts: smooth steps between the rivals."""
+
+
+@dataclass(frozen=True)
+class Goal:
+    """What an attack wants, and how long it may try.
+
+    Attributes:
+        source, target: the digit that is shown and the one that is to be answered.
+        confidence: probability of the target above which an image counts as fooled.
+        pgd_steps, deepfool_steps: gradient steps at most.
+    """
+
+    source: int
+    target: int
+    confidence: float
+    pgd_steps: int
+    deepfool_steps: int
+
+    def run(self, method: str, model: nn.Module, images: Tensor, eps: float | Tensor) -> AttackResult:
+        """One of the study's three methods, by name."""
+        labels = torch.full((len(images),), self.source, device=images.device)
+        given = (model, images, labels, self.target, eps)
+        if method == "fgsm":
+            return attacks.fgsm(*given, confidence=self.confidence)
+        if method == "pgd":
+            return attacks.pgd(*given, steps=self.pgd_steps, confidence=self.confidence)
+        return attacks.deepfool(*given, steps=self.deepfool_steps, confidence=self.confidence)
+
+
+METHODS = ("fgsm", "pgd", "deepfool")
+
+
+def of_digit(path: Path, split: str, digit: int, count: int) -> ColoredDigits:
+    """The first ``count`` images of ``digit`` in a split."""
+    with safe_open(path, framework="pt") as file:
+        index = (file.get_tensor(f"{split}.labels") == digit).nonzero()[:count, 0]
+    if not len(index):
+        raise ClearError(f"the {split} set has no image of {digit}: choose another source")
+    return load(path, split, index)
+
+
+def joined(*parts: ColoredDigits) -> ColoredDigits:
+    """Several sets as one, in that order."""
+    return ColoredDigits(*(torch.cat([getattr(part, field.name) for part in parts]) for field in fields(ColoredDigits)))
+
+
+def spread(digits: ColoredDigits, count: int) -> ColoredDigits:
+    """At most ``count`` images, evenly over the whole set."""
+    return digits[torch.linspace(0, len(digits) - 1, min(count, len(digits))).long()]
+
+
+def answered(models: Sequence[nn.Module], digits: ColoredDigits) -> ColoredDigits:
+    """The images that every model answers with their label."""
+    right = torch.stack([predict(model, digits.images).argmax(1) == digits.labels for model in models]).all(0)
+    if not right.any():
+        raise ClearError("no eligible image: none of them is answered with its label, choose another source or set")
+    return digits[right]
+
+
+def readable(model: nn.Module, digits: ColoredDigits) -> ColoredDigits:
+    """The images that the model answers with their label, or all of them where it answers none so."""
+    right = predict(model, digits.images).argmax(1) == digits.labels
+    return digits[right] if right.any() else digits
+
+
+@dataclass(frozen=True)
+class Attacked:
+    """One network's eligible images and what each method made of them."""
+
+    digits: ColoredDigits
+    results: dict[str, AttackResult]
+    runner_up: int  # eligible images whose second answer is the target
+
+
+def attack_all(models: Models, digits: ColoredDigits, goal: Goal, eps: float) -> dict[str, Attacked]:
+    """The three methods against each network, on every image that it answers with the label.
+
+    Raises:
+        AssertionError: a result left the ball or [0, 1].
+    """
+    found = {}
+    for name, model in models.items():
+        mine = answered([model], digits)
+        second = predict(model, mine.images).topk(2).indices[:, 1]
+        results = {method: goal.run(method, model, mine.images, eps) for method in METHODS}
+        for result in results.values():
+            assert (result.images - mine.images).abs().max() <= eps + 1e-6
+            assert result.images.min() >= 0 and result.images.max() <= 1
+        found[name] = Attacked(mine, results, int((second == goal.target).sum()))
+    return found
+
+
+def shares_fooled(found: Mapping[str, Attacked]) -> dict[str, dict[str, float]]:
+    """``[network][method]``: share of the eligible images that are fooled."""
+    return {
+        name: {method: result.success.double().mean().item() for method, result in attacked.results.items()}
+        for name, attacked in found.items()
+    }
+
+
+def rounded_success(model: nn.Module, result: AttackResult, goal: Goal) -> float:
+    """Share of images that still fool the network once saved with 8 bits a channel."""
+    return (
+        universal.universal_success(
+            model,
+            perturbations.to_8_bits(result.images),
+            goal.target,
+            torch.zeros(()).to(result.images),
+            goal.confidence,
+        )
+        .double()
+        .mean()
+        .item()
+    )
+
+
+def minimal_radii(models: Models, images: Tensor, goal: Goal, largest: float) -> dict[str, dict[str, Tensor]]:
+    """``[network][method]``: smallest radius for each image ``float32 [N]``, infinite beyond ``largest``."""
+
+    def radius(attack: Callable[[Tensor, Tensor], AttackResult]) -> Tensor:
+        labels = torch.full((len(images),), goal.source, device=images.device)
+        return perturbations.minimal_eps(lambda x, _y, eps: attack(x, eps).success, images, labels, largest=largest)
+
+    return {
+        name: {method: radius(lambda x, eps, at=(method, model): goal.run(*at, x, eps)) for method in METHODS}
+        for name, model in models.items()
+    }
+
+
+def answer_radii(models: Models, images: Tensor, goal: Goal, largest: float) -> dict[str, dict[str, Tensor]]:
+    """As ``minimal_radii``, for the bare answer: plain PGD, PGD at its strongest, and foolbox's FMN."""
+    labels = torch.full((len(images),), goal.source, device=images.device)
+    found = {}
+    for name, model in models.items():
+
+        def radius(model: nn.Module = model, **options: str | float) -> Tensor:
+            def attack(x: Tensor, y: Tensor, eps: Tensor) -> Tensor:
+                settings = {"steps": goal.pgd_steps, "confidence": 0.0, **options}
+                return attacks.pgd(model, x, y, goal.target, eps, **settings).success
+
+            return perturbations.minimal_eps(attack, images, labels, largest=largest)
+
+        fmn = fmn_minimal_eps(model, images, goal.target, steps=2 * goal.pgd_steps)
+        found[name] = {"PGD": radius(), "PGD, margin and momentum": radius(**STRONG), "FMN (foolbox)": fmn}
+    return found
+
+
+def transferred(models: Models, digits: ColoredDigits, goal: Goal, eps: float) -> dict[str, dict[str, float]]:
+    """``[made against][shown to]``: share of images whose bare answer becomes the target."""
+    options = {"steps": goal.pgd_steps, "confidence": 0.0, **STRONG}
+    made = {
+        name: attacks.pgd(model, digits.images, digits.labels, goal.target, eps, **options).images
+        for name, model in models.items()
+    }
+    return perturbations.transfer(models, made, goal.target, 0.0)
+
+
+def surfaces(models: Models, image: Tensor, goal: Goal, eps: float, seed: int) -> dict[str, Tensor]:
+    """``[network]``: log-odds of the target around ``image [3, H, W]``, towards the target and along random signs."""
+    generator = torch.Generator().manual_seed(seed)
+    across = eps * (torch.randint(0, 2, image.shape, generator=generator) * 2 - 1).to(image)
+    return {
+        name: perturbations.loss_surface(
+            model, image, goal.target, goal.run("fgsm", model, image[None], eps).images[0] - image, across
+        )
+        for name, model in models.items()
+    }
+
+
+def masking_checks(
+    models: Models, images: Tensor, goal: Goal, eps: float, *, restarts: int, queries: int, seed: int
+) -> dict[str, dict[str, float]]:
+    """Would the gradients lie? For each network, success of the bare answer within ``eps`` (Athalye et al. 2018).
+
+    ``pgd`` once, ``restarts`` with random restarts, ``square`` without gradients, ``unbounded`` with a radius of 1
+    (anything below 1 is suspicious), and ``zero_gradient``, the share of images with no gradient at all.
+    """
+    labels = torch.full((len(images),), goal.source, device=images.device)
+    found = {}
+    for name, model in models.items():
+        given = (model, images, labels, goal.target)
+        options = {"steps": goal.pgd_steps, "confidence": 0.0, **STRONG}
+        generator = torch.Generator().manual_seed(seed)
+        runs = {
+            "pgd": attacks.pgd(*given, eps, **options),
+            "restarts": attacks.pgd(*given, eps, restarts=restarts, generator=generator, **options),
+            "square": blackbox.square(*given, eps, queries=queries, confidence=0.0, generator=generator),
+            "unbounded": attacks.pgd(*given, 1.0, **options),
+        }
+        shares = {key: result.success.double().mean().item() for key, result in runs.items()}
+        still = attacks.fgsm(*given, 0.1).linf == 0
+        found[name] = {**shares, "zero_gradient": still.double().mean().item()}
+    return found
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """What a network's minimal perturbations draw.
+
+    Attributes:
+        delta: ``float32 [N, 3, H, W]``.
+        shares: tint, stroke and pattern share of the energy, ``[N]`` each.
+        colors: ``[10]``, mean cosine of the background's tint with the way to each colour.
+        shapes: ``[10]``, mean correlation of the ink with each digit's stroke.
+    """
+
+    delta: Tensor
+    shares: dict[str, Tensor]
+    colors: Tensor
+    shapes: Tensor
+
+
+def drawings(models: Models, digits: ColoredDigits, goal: Goal, templates: Tensor) -> dict[str, Drawing]:
+    """The smallest perturbation (L2 DeepFool, no ball) of each network, taken apart.
+
+    Failures are left out; where nothing succeeds, all are shown as far as they got.
+    """
+    found = {}
+    for name, model in models.items():
+        result = goal.run("deepfool", model, digits.images, 1.0)
+        kept = result.success if result.success.any() else torch.ones_like(result.success)
+        mine, delta = digits[kept], (result.images - digits.images)[kept]
+        matches = perturbations.shape_matches(perturbations.ink(delta, mine.images, mine.masks), templates)
+        found[name] = Drawing(
+            delta,
+            perturbations.energy_shares(delta, mine.masks),
+            perturbations.tint_directions(delta, mine.masks, mine.colors).nanmean(0),
+            matches.mean(0),
+        )
+    return found
+
+
+def noise_shares(digits: ColoredDigits, seed: int) -> dict[str, float]:
+    """The mean energy shares of Gaussian noise on the same images, for comparison."""
+    noise = torch.randn(digits.images.shape, generator=torch.Generator().manual_seed(seed)).to(digits.images)
+    return {key: share.mean().item() for key, share in perturbations.energy_shares(noise, digits.masks).items()}
+
+
+def medians(radii: Mapping[str, Mapping[str, Tensor]]) -> dict[str, dict[str, float | None]]:
+    """``[network][method]``: the median radius; None where half of the images or more were never fooled."""
+    return {
+        name: {
+            method: value if (value := values.median().item()) < torch.inf else None for method, values in row.items()
+        }
+        for name, row in radii.items()
+    }
+
+
+def easier(radii: Mapping[str, float]) -> str:
+    """Is the lazy network the easier victim? Said from the radii that its answer and the others' need."""
+    others = [value for name, value in radii.items() if name != "lazycnn"]
+    if radii["lazycnn"] > max(others):
+        return "No, the opposite."
+    return "Yes." if radii["lazycnn"] < min(others) else "Neither clearly."
