@@ -1,6 +1,6 @@
 """The same convolutions, faster where channels are few: fold blocks of pixels into channels first.
 
-A convolution with 3 or 6 input channels leaves most of a processor's vector lanes empty, above all in the backward
+A convolution with 3 input channels leaves most of a processor's vector lanes empty, above all in the backward
 pass to the image. Over blocks of b x b pixels it is a convolution with b^2 times the channels and a kernel b times
 smaller (space-to-depth, Shi et al. 2016, arXiv 1609.05158), which fills them. Results agree to rounding.
 """
@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 BLOCK = 2
-FEW_CHANNELS = 8
+FEW_CHANNELS = 3
 LARGE_KERNEL = 5
 
 
@@ -39,7 +39,7 @@ def folded_conv2d(conv: nn.Conv2d) -> Callable[[Tensor], Tensor]:
     """A function equal to ``conv`` (square kernel, stride 1 or 2, any padding) that works on folded pixels."""
     kernel, stride, padding = conv.kernel_size[0], conv.stride[0], conv.padding[0]
     spread = BLOCK // stride
-    weight = fold_weight(conv.weight, stride).contiguous(memory_format=torch.channels_last)
+    weight = fold_weight(conv.weight, stride)
     bias = None if conv.bias is None else conv.bias.repeat_interleave(spread**2)
 
     def forward(x: Tensor) -> Tensor:
@@ -47,7 +47,7 @@ def folded_conv2d(conv: nn.Conv2d) -> Callable[[Tensor], Tensor]:
         needed = [BLOCK * (-(-size // spread) + weight.shape[-1] - 1) for size in sizes]
         bottom, right = (need - side - padding for need, side in zip(needed, x.shape[2:], strict=True))
         blocks = F.pixel_unshuffle(F.pad(x, (padding, right, padding, bottom)), BLOCK)
-        out = F.pixel_shuffle(F.conv2d(blocks.contiguous(memory_format=torch.channels_last), weight, bias), spread)
+        out = F.pixel_shuffle(F.conv2d(blocks, weight, bias), spread)
         return out[:, :, : sizes[0], : sizes[1]]
 
     return forward

@@ -116,7 +116,7 @@ plots.show(
     ),
     caption="Every channel of every layer for three images of one zero; brighter is higher, one scale a layer.",
     alt="Maps by layer. Whole channels light up or go dark as the background changes; the zero is a faint outline.",
-    colors=128,
+    colors=256,
 )
 
 # %% [markdown]
@@ -139,7 +139,7 @@ plots.show(
     figures.inversion_grid(recovered, {network: digits.images for network, digits in references.items()}),
     caption="Top row: the references. Below: images recovered from each layer's activations alone.",
     alt="Early layers give back colour and digit; LazyCNN's deeper ones blotches, ResNet-18's deeper ones noise.",
-    colors=128,
+    colors=256,
 )
 plots.show(
     figures.inversion_curves(kept),
@@ -194,7 +194,7 @@ plots.show(
     caption="Each neuron's preferred image for its mean and its central unit, and the nine balanced images that "
     "activate it most. Percentages: variance explained by colour and by digit.",
     alt="Preferred images are saturated patches. A neuron's nine natural images share a colour, not a digit.",
-    colors=96,
+    colors=256,
 )
 alike = (aims["sum"].images - study.images).abs().mean().item()
 text = "A sum is the mean times a constant, and Adam does not see constants: the two sets of images differ by"
@@ -236,7 +236,7 @@ plots.show(
     figures.unit_sheet(resnet_study, blocks[1:3], fair),
     caption="Channels of two layers of ResNet-18, and the nine images that activate each most.",
     alt="Textured, many-coloured preferred images; the nine natural images mostly share a colour.",
-    colors=96,
+    colors=256,
 )
 display(figures.unit_table({"ResNet-18": resnet_study, "untrained": resnet_control}))
 
@@ -256,7 +256,7 @@ plots.show(
     figures.class_sheet(classes),
     caption="The image that each class's output likes best, first starting noise.",
     alt="Ten abstract images a network, one a class.",
-    colors=128,
+    colors=256,
 )
 display(figures.class_table(classes))
 
@@ -288,14 +288,14 @@ plots.show(
     figures.sweep_strip(fair[:3], sweeps, look),
     caption="Three digits on ten backgrounds, and each network's answer. Bold blue: correct.",
     alt="Below each image three answers. LazyCNN's and ResNet-18's change with the colour; the twin's rarely do.",
-    colors=128,
+    colors=256,
 )
 display(figures.sweep_table(sweeps))
 plots.show(
     figures.corners_strip(probes.four_corners(fair[fair.conflicting], seed)),
     caption="The four corners for three images whose cues conflict.",
     alt="Digits on colours; colour cards; digits on grey; grey cards.",
-    colors=128,
+    colors=256,
 )
 display(figures.corner_table(corners))
 
