@@ -218,6 +218,8 @@ task.finish(results)
 
 # %% [markdown]
 # ## What did not work
+# Laziness ends here too: trained for longer, the network starts to fit the exceptions and shape with them.
+#
 # ImageNet weights can't be had on every machine. Without them this page shows a weaker statement, a randomly
 # initialised network fine-tuned the same way, and says so at the top. The study enlarged images to 224 pixels; the
 # `gpu` profile does so too. Smaller sizes shrink the maps of the last block, which matters for

@@ -300,6 +300,11 @@ plots.show(
 display(figures.corner_table(corners))
 
 # %% [markdown]
+# ## Try it
+# - `-p tv_weight 0`, then `-p tv_weight 5`: how much of a recovered digit did the smoothness prior draw?
+# - `-p dream_target 7`: do the dreams turn magenta?
+# - `-y 'unit_seeds: [0, 1, 2, 3, 4, 5]'`: does a neuron ask for the same image from every noise?
+#
 # ## What we found
 
 # %%
@@ -329,11 +334,6 @@ results |= {"hue_sweep": {network: swept.summary() for network, swept in sweeps.
 task.finish(prober.plain(results))
 
 # %% [markdown]
-# ## Try it
-# - `-p tv_weight 0`, then `-p tv_weight 5`: how much of a recovered digit did the smoothness prior draw?
-# - `-p dream_target 7`: do the dreams turn magenta?
-# - `-y 'unit_seeds: [0, 1, 2, 3, 4, 5]'`: does a neuron ask for the same image from every noise?
-#
 # ## What did not work
 # - Reading preferred images by eye. They are saturated and many-coloured for every network, honest or not. Only the
 #   controls and the balanced data tell them apart, and greying the image tells more than looking at it.

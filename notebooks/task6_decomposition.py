@@ -52,19 +52,9 @@ threads: "int[1, 64]" = 1  # processor threads
 import torch
 from IPython.display import HTML, Markdown, display
 
-from lazyutils import (
-    checkpoints,
-    data,
-    feature_browser,
-    feature_catalogue,
-    models,
-    plots,
-    run,
-    sae,
-    sae_metrics,
-    splice,
-)
+from lazyutils import checkpoints, data, feature_browser, feature_catalogue, models, plots
 from lazyutils import decomposition as decompose
+from lazyutils import run, sae, sae_metrics, splice
 from lazyutils import plots_decomposition as figures
 from lazyutils import words_decomposition as words
 from lazyutils.metrics import collect_seeds, followed
@@ -241,9 +231,8 @@ display(Markdown(words.selectivity(groups, answered)))
 
 # %%
 trained = list(zip(dictionaries, meanings, seeds, strict=True))
-settings = {"count": switched, "draws": draws}
-proofs = [decompose.prove(state, dictionary, meaning, seed=seed, **settings) for dictionary, meaning, seed in trained]
-headed = [decompose.edits_with_heads(state, dictionary, meaning, switched) for dictionary, meaning, _ in trained]
+proofs = [decompose.prove(state, *pair, seed=seed, count=switched, draws=draws) for *pair, seed in trained]
+headed = [decompose.edits_with_heads(state, *pair, switched) for *pair, _ in trained]
 fixed = splice.subject(splice.site(robust, "relu3"), easy[:2000], hard[:2000]).measure()
 table = {
     "untouched": [original],
