@@ -147,9 +147,15 @@ def take(images: Tensor, labels: Tensor, index: Tensor, augment: Augment | None,
 def batched(
     function: Callable[[Tensor], Tensor], images: Tensor, batch_size: int = 500, precision: str = "float32"
 ) -> Tensor:
-    """``function`` over all images in batches, without gradients: ``float32 [N, ...]``."""
+    """``function`` over all images in batches, without gradients: ``float32 [N, ...]``, held once in memory."""
     with torch.autocast(images.device.type, torch.bfloat16, enabled=precision == "bfloat16"):
-        return torch.cat([function(channels_last(part)).float() for part in images.split(batch_size)])
+        first = function(channels_last(images[:batch_size])).float()
+        outputs = first.new_empty(len(images), *first.shape[1:])
+        outputs[: len(first)] = first
+        for start in range(batch_size, len(images), batch_size):
+            part = slice(start, start + batch_size)
+            outputs[part] = function(channels_last(images[part]))
+    return outputs
 
 
 def in_layout(images: Tensor, layout: torch.memory_format) -> Tensor:
