@@ -143,7 +143,7 @@ answer_radii = cloak.answer_radii(models, fair.images, searching, largest)
 plots.show(
     figures.radius_boxes(answer_radii, largest, "The answer alone, one dot an image"),
     caption="Smallest radius at which the answer becomes the target, whatever the confidence. Bars: medians.",
-    alt="Nine rows of dots. For LazyCNN plain PGD needs larger radii than the margin attack and FMN.",
+    alt="Nine rows of dots, one for each network and attack: LazyCNN's lie at larger radii than the RobustCNNs'.",
 )
 
 # %% [markdown]
@@ -228,7 +228,7 @@ curves = beyond.universal_curves(models, school.images, held_out, goal, radii=st
 plots.show(
     figures.universal_lines(curves, steps),
     caption="One perturbation for all, shown to unseen images of the hard set that each network reads.",
-    alt="The RobustCNNs' curves rise to nearly all images within 0.2; LazyCNN's stays far below them.",
+    alt="Success over the radius: the RobustCNNs' curves rise steeply, LazyCNN's stays far below them.",
 )
 by_color = beyond.universal_by_color(models, school, held_out, goal, eps=steps[1], epochs=universal_epochs)
 plots.show(
@@ -247,7 +247,7 @@ kinds = beyond.by_kind(models, fair, searching, steps)
 plots.show(
     figures.kind_curves(kinds, steps),
     caption="The answer alone. Both attackers stay within the same radius as the free one.",
-    alt="Three panels: the shape-only line follows the free attack, the colour-only line stays far below.",
+    alt="Three panels, one a network: the colour-only line stays far below that of the free attack.",
 )
 
 # %% [markdown]
