@@ -73,6 +73,7 @@ class Project:
             copy = shutil.copytree if (ROOT / part).is_dir() else shutil.copy
             copy(ROOT / part, folder / part)
         shutil.rmtree(folder / "lazyutils" / "__pycache__", ignore_errors=True)
+        (ROOT / "data").mkdir(exist_ok=True)
         (folder / "data").symlink_to(ROOT / "data")
 
     def command(self, *arguments: str) -> list[str]:
