@@ -1,12 +1,14 @@
 """Training side by side: LazyCNN against ImageFolder and DataLoader, RobustCNN against the matrix product.
 
 Prints images a second of each way with the ratio of an epoch; then, for RobustCNN, the share of the floating-point
-speed that one large matrix product reaches beside it, in float32 and in bfloat16.
+speed that one large matrix product reaches beside it, in float32 and in bfloat16. ``--cores 1`` gives the loader's
+workers no core of their own, as when tasks run side by side.
 """
 
 from __future__ import annotations
 
 import argparse
+import os
 import tempfile
 import time
 from collections.abc import Callable
@@ -79,9 +81,12 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=256, help="images a step (default: %(default)s)")
     parser.add_argument("--repeats", type=int, default=3, help="timed repeats of each way (default: %(default)s)")
     parser.add_argument("--side", type=int, default=2048, help="of the square matrices (default: %(default)s)")
+    parser.add_argument("--cores", type=int, help="cores that this process and its workers may use (default: all)")
     parser.add_argument("--data", default="data", help="folder of MNIST (default: %(default)s)")
     given = parser.parse_args()
     torch.set_num_threads(1)
+    if given.cores is not None:
+        os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: given.cores])
     digits = {name: tensor[: given.images] for name, tensor in mnist.load(given.data, print).items()}
     splits = data.colored_mnist(digits)
     images, labels = splits["easy"]["images"].float() / 255, splits["easy"]["labels"]
@@ -90,20 +95,18 @@ def main() -> None:
         folder = ImageFolder(Path(tree) / "easy_train", transforms.ToTensor())
         loader = DataLoader(folder, batch_size=given.batch, shuffle=True, num_workers=2)
         lazy = models.build("LazyCNN")
-        taken = seconds(
-            {
-                "tensors in memory": lambda: ours(lazy, images, labels, given.batch, "float32"),
-                "ImageFolder, 2 workers": lambda: plain(lazy, loader),
-            },
-            given.repeats,
-        )
+        ways: dict[str, Callable[[], object]] = {"ImageFolder, 2 workers": lambda: plain(lazy, loader)}
+        for precision in training.PRECISIONS:
+            ways[precision] = lambda p=precision: ours(lazy, images, labels, given.batch, p)
+        taken = seconds(ways, given.repeats)
     for name, value in taken.items():
         print(f"LazyCNN epoch, {name:23} {value:6.2f} s  {given.images / value:8,.0f} images/s")
-    print(f"LazyCNN epoch: {taken['ImageFolder, 2 workers'] / taken['tensors in memory']:.1f}x the plain way")
+    for precision in training.PRECISIONS:
+        print(f"LazyCNN epoch, {precision}: {taken['ImageFolder, 2 workers'] / taken[precision]:.1f}x the plain way")
     robust = models.build("RobustCNN")
     flops = training_flops(robust, images[:1])
     n = given.images // 3
-    ways: dict[str, Callable[[], object]] = {"product": product("float32", given.side)}
+    ways = {"product": product("float32", given.side)}
     for precision in training.PRECISIONS:
         ways[precision] = lambda p=precision: ours(robust, images[:n], labels[:n], given.batch, p)
     taken = seconds(ways, given.repeats)
