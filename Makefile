@@ -50,7 +50,7 @@ serve: ## show _build/html at http://localhost:8000
 test: $(VENV)/.tested node_modules/.package-lock.json ## run the tests
 	$(PYTHON) -m pytest -n $(CORES)
 
-bench: $(VENV)/.tested ## run the side-by-side benchmarks
+bench: $(VENV)/.tested notebooks ## run the side-by-side benchmarks
 	for script in benchmarks/bench_*.py; do $(PYTHON) $$script || exit 1; done
 
 check: $(VENV)/.tested ## lint, format and notebook pairs

@@ -78,10 +78,15 @@ def compare_radius(name: str, model: nn.Module, images: Tensor, steps: int) -> N
     print(f"{name:12} answer alone: {line}", flush=True)
 
 
+RUN = Path("runs/quick")
+NETWORKS = [RUN / "models/lazycnn.safetensors", RUN / "models/robust_erm.safetensors"]
+"""What ``make notebooks`` leaves."""
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("networks", type=Path, nargs="+", help="checkpoints (.safetensors)")
-    parser.add_argument("--data", type=Path, required=True, help="colored_mnist.safetensors")
+    parser.add_argument("networks", type=Path, nargs="*", default=NETWORKS, help="checkpoints (default: of quick)")
+    parser.add_argument("--data", type=Path, default=RUN / "data/colored_mnist.safetensors", help="(default: of quick)")
     parser.add_argument("--images", type=int, default=1000, help="7s of the hard set, then of the easy set")
     parser.add_argument("--steps", type=int, default=200)
     parser.add_argument("--batch", type=int, default=500, help="images a batch for the libraries")
