@@ -119,8 +119,9 @@ def main() -> None:
     parser.add_argument("--k", type=int, default=16, help="latents that stay")
     parser.add_argument("--steps", type=int, default=30, help="steps of gradient ascent")
     parser.add_argument("--looped", type=int, default=8, help="units that the loop really runs")
+    parser.add_argument("--threads", type=int, default=1, help="processor threads of both ways")
     options = parser.parse_args()
-    torch.set_num_threads(1)
+    torch.set_num_threads(options.threads)
     bench_training(planted_states(options.states), options.epochs, options.width, options.k)
     bench_preferred(options.width, options.steps, options.looped)
 
