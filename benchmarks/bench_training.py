@@ -10,11 +10,11 @@ from __future__ import annotations
 import argparse
 import os
 import tempfile
-import time
 from collections.abc import Callable
 from pathlib import Path
 
 import torch
+from side_by_side import seconds
 from torch import nn
 from torch.nn import functional as F
 from torch.utils.data import DataLoader
@@ -22,18 +22,6 @@ from torchvision import transforms
 from torchvision.datasets import ImageFolder
 
 from lazyutils import data, export, mnist, models, training
-
-
-def seconds(ways: dict[str, Callable[[], object]], repeats: int) -> dict[str, float]:
-    """Fastest seconds of each way, the ways taking turns after a warm-up."""
-    times: dict[str, list[float]] = {name: [] for name in ways}
-    for turn in range(repeats + 1):
-        for name, way in ways.items():
-            start = time.perf_counter()
-            way()
-            if turn:
-                times[name].append(time.perf_counter() - start)
-    return {name: min(values) for name, values in times.items()}
 
 
 def ours(model: nn.Module, images: torch.Tensor, labels: torch.Tensor, batch: int, precision: str) -> None:
