@@ -7,12 +7,11 @@ from __future__ import annotations
 
 import argparse
 import statistics
-import time
-from collections.abc import Callable
 
 import torch
 from pytorch_grad_cam import GradCAM as PackageGradCAM
 from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
+from side_by_side import seconds
 
 from lazyutils import models
 from lazyutils.gradcam import GradCAM
@@ -26,18 +25,6 @@ CASES = (
     ("ResNet18", "net.layer2", {"image_size": 64}, 20),
 )
 """Network, layer, options, and by how much fewer images it gets."""
-
-
-def medians(ways: dict[str, Callable[[], object]], repeats: int) -> dict[str, float]:
-    """Median seconds of each way, the ways taking turns after one warm-up each."""
-    times: dict[str, list[float]] = {name: [] for name in ways}
-    for turn in range(repeats + 1):
-        for name, way in ways.items():
-            start = time.perf_counter()
-            way()
-            if turn:
-                times[name].append(time.perf_counter() - start)
-    return {name: statistics.median(values) for name, values in times.items()}
 
 
 def package(model: torch.nn.Module, layer: str, images: torch.Tensor, targets: torch.Tensor, size: int) -> None:
@@ -63,18 +50,19 @@ def main() -> None:
         few = max(1, given.singles // fewer)
         images, targets = torch.rand(n, 3, 28, 28), torch.randint(10, (n,))
         together, alone = GradCAM(model, layer, given.batch), GradCAM(model, layer, 1)
-        seconds = medians(
+        taken = seconds(
             {
                 "ours": lambda: together(images, targets),  # noqa: B023
                 "package": lambda: package(model, layer, images, targets, given.batch),  # noqa: B023
                 "singles": lambda: alone(images[:few], targets[:few]),  # noqa: B023
             },
             given.repeats,
+            statistics.median,
         )
-        seconds["singles"] *= n / few
+        taken["singles"] *= n / few
         print(
-            f"{name:10} {layer:11} {n:6} {seconds['ours']:7.2f}s {seconds['package']:7.2f}s {seconds['singles']:7.2f}s"
-            f"  {seconds['package'] / seconds['ours']:6.1f}x  {seconds['singles'] / seconds['ours']:6.1f}x",
+            f"{name:10} {layer:11} {n:6} {taken['ours']:7.2f}s {taken['package']:7.2f}s {taken['singles']:7.2f}s"
+            f"  {taken['package'] / taken['ours']:6.1f}x  {taken['singles'] / taken['ours']:6.1f}x",
             flush=True,
         )
 

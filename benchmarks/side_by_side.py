@@ -6,8 +6,10 @@ import time
 from collections.abc import Callable
 
 
-def seconds(ways: dict[str, Callable[[], object]], repeats: int) -> dict[str, float]:
-    """Fastest seconds of each way, the ways taking turns after a warm-up."""
+def seconds(
+    ways: dict[str, Callable[[], object]], repeats: int, summary: Callable[[list[float]], float] = min
+) -> dict[str, float]:
+    """Fastest (or ``summary``) seconds of each way, the ways taking turns after a warm-up."""
     times: dict[str, list[float]] = {name: [] for name in ways}
     for turn in range(repeats + 1):
         for name, way in ways.items():
@@ -15,4 +17,4 @@ def seconds(ways: dict[str, Callable[[], object]], repeats: int) -> dict[str, fl
             way()
             if turn:
                 times[name].append(time.perf_counter() - start)
-    return {name: min(values) for name, values in times.items()}
+    return {name: summary(values) for name, values in times.items()}
