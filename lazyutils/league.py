@@ -333,7 +333,7 @@ def judge(model: nn.Module, easy: ColoredDigits, hard: ColoredDigits) -> dict[st
 
 
 def shifts(model: nn.Module, hard: ColoredDigits) -> dict[str, float]:
-    """Accuracy on hard digits in colours never seen in training, and on a texture three times as coarse."""
+    """Accuracy on hard digits in colours never seen in training, and on a texture three times as strong."""
     some = hard[:SHIFT_SIZE]
     shifted = {
         "unseen_colours": data.recolor(some, some.colors, palette="tab10"),

@@ -7,7 +7,6 @@
 from __future__ import annotations
 
 import argparse
-import ast
 import datetime
 import json
 import shutil
@@ -21,6 +20,7 @@ import nbformat
 
 from lazyutils import pages, pipeline, site
 from lazyutils.errors import ClearError
+from lazyutils.sources import statements
 
 PAGE_LIMIT_MB = 1.5
 MODELS_LIMIT_MB = 5.0
@@ -90,15 +90,6 @@ def refuse_other_code(records: Mapping[str, Mapping[str, Any]]) -> None:
         for path in git("diff", "--name-only", commit, "--", *used).splitlines():
             if statements(git("show", f"{commit}:{path}")) != statements(Path(path).read_text(encoding="utf-8")):
                 raise ClearError(f"page {task} is stale: {path} has changed since commit {commit[:10]} made it")
-
-
-def statements(source: str) -> str:
-    """Python source without comments, docstrings and layout."""
-    tree = ast.parse(source)
-    for node in ast.walk(tree):
-        if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef)) and ast.get_docstring(node) is not None:
-            node.body = node.body[1:]
-    return ast.dump(tree)
 
 
 def git(*arguments: str) -> str:

@@ -22,6 +22,7 @@ from torch import nn
 from lazyutils import augment, checkpoints, critics, data, interventions, league, models, penalties, training
 from lazyutils.errors import ClearError, MissingArtefactError
 from lazyutils.league import BEST, ENTRIES, Point
+from lazyutils.sources import statements
 
 CODE = (augment, critics, data, interventions, league, models, penalties, training)
 """A point that other code has made is made again."""
@@ -49,16 +50,22 @@ def plan(parameters: Mapping[str, Any], own_bias: float) -> dict[str, list[Point
         found = Point(method, seed, **{"strength": ENTRIES[method].strength, **common, **changes})
         return replace(found, epochs=epochs(found, parameters))
 
-    seeds, lines = parameters["seeds"], [(m, s) for m in parameters["sweep_methods"] for s in parameters["sweep_seeds"]]
+    seeds = parameters["seeds"]
     methods = dict.fromkeys([*ALWAYS, *parameters["methods"]])
     brackets = dict.fromkeys(["oracle", *parameters["brackets"]])
     at_bias = [
         point(method, seed, bias=None if bias == own_bias else bias)
         for bias in parameters["biases"]
-        for method, seed in lines
+        for method in parameters["sweep_methods"]
+        for seed in parameters["bias_seeds"]
         if bias < 1 or not ENTRIES[method].needs_conflicts
     ]
-    of_size = [point(method, seed, train_size=n) for n in parameters["sizes"] for method, seed in lines]
+    of_size = [
+        point(method, seed, train_size=size)
+        for size in parameters["sizes"]
+        for method in parameters["sweep_methods"]
+        for seed in parameters["size_seeds"]
+    ]
     return {
         "league": [point(method, seed) for method in methods for seed in seeds],
         "brackets": [point(name, seed) for name in brackets for seed in parameters["bracket_seeds"]],
@@ -89,7 +96,7 @@ def digest(content: Any) -> str:
 
 def fingerprint(path: Path) -> str:
     """Names the data set and the code that a point's figures depend on."""
-    return digest([data.metadata(path), [inspect.getsource(module) for module in CODE]])
+    return digest([data.metadata(path), [statements(inspect.getsource(module)) for module in CODE]])
 
 
 def cached(point: Point, path: Path, folder: Path, device: torch.device | str = "cpu") -> dict[str, float]:
