@@ -1,8 +1,9 @@
-"""The same convolutions, faster where channels are few: fold blocks of pixels into channels first.
+"""The same convolutions, faster where channels are few: fold neighbouring rows of pixels into channels first.
 
 A convolution with 3 input channels leaves most of a processor's vector lanes empty, above all in the backward
-pass to the image. Over blocks of b x b pixels it is a convolution with b^2 times the channels and a kernel b times
-smaller (space-to-depth, Shi et al. 2016, arXiv 1609.05158), which fills them. Results agree to rounding.
+pass to the image. Over blocks of b rows it is a convolution with b times the channels and a kernel b times lower
+(space-to-depth, Shi et al. 2016, arXiv 1609.05158, of rows alone: whole rows are cheap to move), which fills them.
+Results agree to rounding.
 """
 
 from __future__ import annotations
@@ -14,41 +15,53 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-BLOCK = 2
-FEW_CHANNELS = 3
+FULL = 12
+"""Input channels that fill the lanes: rows are folded until there are as many."""
+FEW_CHANNELS = 6
 LARGE_KERNEL = 5
 
 
-def fold_weight(weight: Tensor, stride: int) -> Tensor:
-    """The kernel over folded pixels.
+def fold_rows(x: Tensor, block: int) -> Tensor:
+    """``[N, C, H, W]`` to ``[N, C * block, H / block, W]``."""
+    return x.unflatten(2, (-1, block)).transpose(2, 3).flatten(1, 2)
+
+
+def unfold_rows(x: Tensor, block: int) -> Tensor:
+    """The inverse of ``fold_rows``."""
+    return x.unflatten(1, (-1, block)).transpose(2, 3).flatten(2, 3)
+
+
+def fold_weight(weight: Tensor, stride: int, block: int) -> Tensor:
+    """The kernel over folded rows.
 
     Args:
         weight: ``[O, C, k, k]``.
-        stride: 1 or 2 (``BLOCK``).
+        stride: 1 or 2, a divisor of ``block``.
 
     Returns:
-        ``[O * (BLOCK / stride)^2, C * BLOCK^2, k', k']``.
+        ``[O * block / stride, C * block, k', k]``.
     """
-    kernel, shifts = weight.shape[-1], range(0, BLOCK, stride)
-    room = -(kernel + shifts[-1]) % BLOCK + shifts[-1]  # zeros that make the kernel whole blocks
-    shifted = [F.pad(weight, (q, room - q, p, room - p)) for p in shifts for q in shifts]
-    return F.pixel_unshuffle(torch.stack(shifted, 1).flatten(0, 1), BLOCK)
+    kernel, shifts = weight.shape[-1], range(0, block, stride)
+    room = -(kernel + shifts[-1]) % block + shifts[-1]  # zeros that make the kernel whole blocks
+    shifted = [F.pad(weight, (0, 0, p, room - p)) for p in shifts]
+    return fold_rows(torch.stack(shifted, 1).flatten(0, 1), block)
 
 
 def folded_conv2d(conv: nn.Conv2d) -> Callable[[Tensor], Tensor]:
-    """A function equal to ``conv`` (square kernel, stride 1 or 2, any padding) that works on folded pixels."""
+    """A function equal to ``conv`` (square kernel, stride 1 or 2, any padding) that works on folded rows."""
     kernel, stride, padding = conv.kernel_size[0], conv.stride[0], conv.padding[0]
-    spread = BLOCK // stride
-    weight = fold_weight(conv.weight, stride)
-    bias = None if conv.bias is None else conv.bias.repeat_interleave(spread**2)
+    block = FULL // conv.in_channels // stride * stride
+    spread = block // stride
+    weight = fold_weight(conv.weight, stride, block)
+    bias = None if conv.bias is None else conv.bias.repeat_interleave(spread)
 
     def forward(x: Tensor) -> Tensor:
-        sizes = [(side + 2 * padding - kernel) // stride + 1 for side in x.shape[2:]]
-        needed = [BLOCK * (-(-size // spread) + weight.shape[-1] - 1) for size in sizes]
-        bottom, right = (need - side - padding for need, side in zip(needed, x.shape[2:], strict=True))
-        blocks = F.pixel_unshuffle(F.pad(x, (padding, right, padding, bottom)), BLOCK)
-        out = F.pixel_shuffle(F.conv2d(blocks, weight, bias), spread)
-        return out[:, :, : sizes[0], : sizes[1]]
+        height = (x.shape[2] + 2 * padding - kernel) // stride + 1
+        needed = block * (-(-height // spread) + weight.shape[2] - 1)
+        edges = (padding, padding, padding, needed - x.shape[2] - padding)
+        padded = F.pad(x, edges) if any(edges) else x  # padding by nothing would copy
+        out = F.conv2d(fold_rows(padded, block), weight, bias, stride=(1, stride))
+        return unfold_rows(out, spread)[:, :, :height]
 
     return forward
 

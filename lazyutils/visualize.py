@@ -185,24 +185,27 @@ def unit_objective(model: nn.Module, units: Sequence[Unit], size: int = 28) -> O
     Raises:
         ClearError: unknown layer, channel or reduction.
     """
-    groups = []
+    groups, order = [], []
     for layer in dict.fromkeys(unit.layer for unit in units):
         channels, height, width = map_shape(model, layer, size)
-        rows = torch.tensor([row for row, unit in enumerate(units) if unit.layer == layer])
-        wanted = torch.tensor([units[row].channel for row in rows])
-        if not 0 <= wanted.min() <= wanted.max() < channels:
-            raise ClearError(f"{layer} has channels 0 to {channels - 1}, asked for {wanted.tolist()}")
+        rows = [row for row, unit in enumerate(units) if unit.layer == layer]
+        wanted = [units[row].channel for row in rows]
+        if not 0 <= min(wanted) <= max(wanted) < channels:
+            raise ClearError(f"{layer} has channels 0 to {channels - 1}, asked for {wanted}")
         weights = torch.stack([reduction_weights(units[row].reduction, height, width) for row in rows])
-        groups.append((layer, rows, wanted, weights))
-    order = torch.cat([rows for _, rows, _, _ in groups]).argsort()
+        groups.append((layer, wanted, weights))
+        order += rows
+    device = next(model.parameters()).device
+    rows, sizes = torch.tensor(order, device=device), [len(wanted) for _, wanted, _ in groups]
+    back = rows.argsort()
 
     def objective(images: Tensor) -> Tensor:
-        values = []
-        for layer, rows, channels, weights in groups:
+        values, parts = [], images.index_select(0, rows).split(sizes)
+        for part, (layer, wanted, weights) in zip(parts, groups, strict=True):
             with hooks.stopping_at(model, layer) as activation:
-                maps = hooks.as_maps(activation(images[rows]))  # [G, C, H, W]
-            values.append((maps[torch.arange(len(rows)), channels] * weights.to(maps)).sum(dim=(1, 2)))
-        return torch.cat(values)[order]
+                maps = hooks.as_maps(activation(part))  # [G, C, H, W]
+            values.append((maps[range(len(part)), wanted] * weights.to(maps)).sum(dim=(1, 2)))
+        return torch.cat(values)[back]
 
     return objective
 

@@ -169,10 +169,12 @@ def test_readings_of_preferred_images():
 
 @pytest.mark.parametrize("stride", [1, 2])
 @pytest.mark.parametrize(("kernel", "padding", "side"), [(9, 0, 28), (7, 3, 33), (5, 2, 28), (6, 1, 19)])
-def test_folded_convolutions_equal_plain_ones(stride, kernel, padding, side):
+@pytest.mark.parametrize("channels", [1, 3, 4, 6])
+def test_folded_convolutions_equal_plain_ones(stride, kernel, padding, side, channels):
     with torch.random.fork_rng():
-        model = nn.Sequential(nn.Conv2d(3, 4, kernel, stride, padding))
-    x = torch.rand(2, 3, side, side + 1).requires_grad_()
+        model = nn.Sequential(nn.Conv2d(channels, 4, kernel, stride, padding))
+    assert fold.worth_folding(model[0])
+    x = torch.rand(2, channels, side, side + 1).requires_grad_()
     plain = model(x)
     with fold.folded(model):
         folded = model(x)
