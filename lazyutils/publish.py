@@ -1,7 +1,8 @@
 """The published edition: a finished run, put below ``book/`` on purpose, so that readers need not run anything.
 
-``python -m lazyutils.publish runs/full`` writes ``book/tasks``, ``book/results``, ``book/models``,
-``book/assets/hero.png`` and the stamp ``book/edition.json``; ``python -m lazyutils.site`` shows them.
+``python -m lazyutils.publish runs/full`` writes ``book/tasks``, ``book/results``, ``book/assets/hero.png``, the stamp
+``book/edition.json``, and the small checkpoints into ``lazyutils/published``, so that they come with the package;
+``python -m lazyutils.site`` shows the edition.
 """
 
 from __future__ import annotations
@@ -18,18 +19,25 @@ from typing import Any
 
 import nbformat
 
-from lazyutils import pages, pipeline, site
+from lazyutils import pages, pipeline, run, site
 from lazyutils.errors import ClearError
 from lazyutils.sources import statements
 
 PAGE_LIMIT_MB = 1.5
 MODELS_LIMIT_MB = 5.0
+PLACES = {
+    "tasks": "book/tasks",
+    "results": "book/results",
+    "edition.json": "book/edition.json",
+    "hero.png": "book/assets/hero.png",
+    "models": "lazyutils/published",
+}
 SETTINGS = ("run_dir", "data_dir", "threads")
 """Parameters that change no result."""
 
 
 def publish(run_dir: Path, report: site.Report = print) -> Path:
-    """Put a finished run into ``book/`` of the current folder's repository; all of it or nothing.
+    """Make a finished run the edition of the current folder's repository; all of it or nothing.
 
     Args:
         run_dir: such as ``runs/full``.
@@ -39,8 +47,8 @@ def publish(run_dir: Path, report: site.Report = print) -> Path:
         The edition stamp, ``book/edition.json``.
 
     Raises:
-        ClearError: the run is incomplete, stale, made with other parameters than its profile's or
-            from uncommitted code, or a page is larger than 1.5 MB. Nothing has changed then.
+        ClearError: the run is incomplete, stale, made with other parameters than its profile's, with stand-ins for
+            earlier tasks or from uncommitted code, or a page is larger than 1.5 MB. Nothing has changed then.
     """
     root = Path.cwd()
     folders = run_dir / "notebooks", run_dir / "results"
@@ -48,6 +56,7 @@ def publish(run_dir: Path, report: site.Report = print) -> Path:
     records = {task: record for task, (_, record) in tasks.items()}
     for task, (notebook, _) in tasks.items():
         site.refuse_stale(task, notebook, root)
+    refuse_standins(records)
     refuse_other_parameters(records)
     refuse_other_code(records)
     fresh = root / "book" / ".edition"
@@ -60,11 +69,19 @@ def publish(run_dir: Path, report: site.Report = print) -> Path:
         copy_models(run_dir / "models", fresh / "models", report)
         site.write(fresh / "edition.json", json.dumps(stamp(records), indent=2) + "\n")
         (fresh / "hero.png").write_bytes(pages.hero(notebook for notebook, _ in tasks.values())[0])
-        move_into_place(fresh, root / "book")
+        move_into_place(fresh, root)
     finally:
         shutil.rmtree(fresh, ignore_errors=True)
-    report(f"published {run_dir}: {len(tasks)} tasks; commit book/ to keep the edition")
+    report(f"published {run_dir}: {len(tasks)} tasks; commit book/ and lazyutils/published/ to keep the edition")
     return root / "book" / "edition.json"
+
+
+def refuse_standins(records: Mapping[str, Mapping[str, Any]]) -> None:
+    """Raise unless each task read what the earlier tasks of this very run had made."""
+    for task, record in records.items():
+        for name, origin in record["inputs"].items():
+            if origin != run.THIS_RUN:
+                raise ClearError(f"page {task} took {name} from {origin}: run it again in the same run")
 
 
 def refuse_other_parameters(records: Mapping[str, Mapping[str, Any]]) -> None:
@@ -137,14 +154,13 @@ def stamp(records: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     }
 
 
-def move_into_place(fresh: Path, book: Path) -> None:
+def move_into_place(fresh: Path, root: Path) -> None:
     """Replace the earlier edition by the fresh one."""
-    for name in site.EDITION:
-        old = book / name
+    for name, place in PLACES.items():
+        old = root / place
         if old.is_dir():
             shutil.rmtree(old)
         (fresh / name).replace(old)
-    (fresh / "hero.png").replace(book / "assets" / "hero.png")
 
 
 def main(arguments: list[str] | None = None) -> int:

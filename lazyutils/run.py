@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.metadata
 import json
 import math
@@ -17,14 +18,14 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
-from IPython.display import Markdown
+from IPython.display import Markdown, display
 from tqdm import tqdm
 
 from lazyutils import parameters
 from lazyutils.checkpoints import write_atomically
-from lazyutils.errors import MissingArtefactError
 
 PACKAGES = ("torch", "torchvision", "numpy", "scikit-learn", "matplotlib")
+THIS_RUN = "this run"
 Item = TypeVar("Item")
 
 
@@ -36,6 +37,7 @@ class Run:
     parameters: dict[str, Any]
     directory: Path
     device: torch.device
+    inputs: dict[str, str] = field(default_factory=dict)
     started: float = field(default_factory=time.perf_counter)
 
     def path(self, relative: str) -> Path:
@@ -45,18 +47,28 @@ class Run:
         return path
 
     def require(self, relative: str, task: str) -> Path:
-        """A file that an earlier task made.
+        """A file that an earlier task made, or what stands in for it; a line says which.
 
         Raises:
-            MissingArtefactError: it is not there; says which command makes it.
+            ClearError: it is not there, and nothing can stand in for it.
         """
-        path = self.directory / relative
-        if path.is_file():
-            return path
-        raise MissingArtefactError(
-            f"{path} is missing: {task} makes it. Run `papermill notebooks/{task}.ipynb out.ipynb "
-            f"-k python3 -p run_dir {self.parameters['run_dir']}` first, or `make book` for everything"
-        )
+        path, origin = self.directory / relative, THIS_RUN
+        if not path.is_file():
+            provide = importlib.import_module("lazyutils.standins").provide
+            self.say(f"`{relative}`, which {task} makes, is not in {self.parameters['run_dir']}.")
+            path, origin = provide(relative, self.directory, self.data_root(), self.device, self.say)
+            self.say(f"`{relative}` is from {origin}. `make book` makes everything.")
+        self.inputs[relative] = origin
+        return path
+
+    @staticmethod
+    def say(line: str) -> None:
+        """Show a line of text."""
+        display(Markdown(line))
+
+    def data_root(self) -> Path:
+        """Where MNIST is kept."""
+        return project_root() / self.parameters.get("data_dir", "data")
 
     def seconds(self) -> float:
         """Wall time since ``start``."""
@@ -68,6 +80,7 @@ class Run:
             "task": self.task,
             "profile": self.directory.name,
             "parameters": self.parameters,
+            "inputs": self.inputs,
             "seeds": self.parameters.get("seeds", [self.parameters.get("seed", 0)]),
             "seconds": round(self.seconds(), 2),
             "peak_memory_mb": round(peak_memory_mb(), 1),

@@ -31,7 +31,7 @@ VENDOR = {
     "@jupyter-widgets/html-manager/dist/*.woff2": "widgets",
 }
 """Files of npm packages that the offline site needs, and their folder below ``assets/vendor``."""
-EDITION = ("tasks", "results", "models", "edition.json")
+EDITION = ("tasks", "results", "edition.json")
 """What ``make publish`` puts below ``book/``."""
 PROBLEM = re.compile(r"^(?:(?P<place>\S.*?): )?(?:WARNING|ERROR|CRITICAL): (?P<text>.+)$", re.MULTILINE)
 Report = Callable[[str], None]
@@ -118,7 +118,7 @@ def stage(run_dir: Path | None, root: Path, report: Report) -> Path:
     """Copy pages, notebooks, results and assets to ``_build/source`` and return it."""
     source = root / "_build" / "source"
     shutil.rmtree(source, ignore_errors=True)
-    skip = (*EDITION, "__pycache__") if run_dir else ("models", "__pycache__")
+    skip = (*EDITION, "__pycache__") if run_dir else ("__pycache__",)
     shutil.copytree(root / "book", source / "book", ignore=shutil.ignore_patterns(*skip))
     for name in ("_config.yml", "_toc.yml"):
         shutil.copyfile(root / name, source / name)

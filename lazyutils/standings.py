@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
+from lazyutils import sweep
 from lazyutils.league import BEST, ENTRIES, Point
 from lazyutils.metrics import collect_seeds, over_seeds
 from lazyutils.run import flag
@@ -41,14 +42,15 @@ def paired(values: Sequence[float], baseline: Sequence[float]) -> dict[str, Any]
 
 def league(runs: Mapping[str, list[dict[str, float]]], oracle: Sequence[Figures]) -> dict[str, dict[str, Any]]:
     """Every row over its seeds, with ``gap_closed`` = (row - ERM) / (oracle - ERM) on hard images, and the paired
-    difference to ERM, ``hard_difference``."""
+    difference to ERM, ``hard_difference``; a row of fewer runs has the first seeds of ERM's."""
     low = [run["hard_accuracy"] for run in runs["erm"]]
     floor, ceiling = float(np.mean(low)), float(np.mean([run["hard_accuracy"] for run in oracle]))
     table = {}
     for method, seeds in runs.items():
         hard = [run["hard_accuracy"] for run in seeds]
         closed = over_seeds([(value - floor) / (ceiling - floor) for value in hard])
-        table[method] = {**collect_seeds(seeds), "gap_closed": closed, "hard_difference": paired(hard, low)}
+        difference = paired(hard, low[: len(hard)])
+        table[method] = {**collect_seeds(seeds), "gap_closed": closed, "hard_difference": difference}
     return table
 
 
@@ -85,7 +87,7 @@ def league_table(table: Mapping[str, Mapping[str, Any]], commands: Mapping[str, 
         rows.append(
             f"| {title} | {entry.knows} | {cell(row['easy_accuracy'])} | {cell(row['hard_accuracy'])} | "
             f"{cell(row['colour_share'])} | {cell(row['worst_digit'])} | {100 * row['gap_closed']['mean']:.0f}% | "
-            f"{difference(row['hard_difference'])} | {row['seconds']['mean']:.0f} |"
+            f"{in_points(row['hard_difference'])} | {row['seconds']['mean']:.0f} |"
         )
     lines = "\n".join(f"# {ENTRIES[method].title}\n{commands[method]}" for method in order)
     return f"{head}\n" + "\n".join(rows) + f"\n\nEach row by itself:\n\n```bash\n{lines}\n```"
@@ -93,8 +95,9 @@ def league_table(table: Mapping[str, Mapping[str, Any]], commands: Mapping[str, 
 
 def row_command(parameters: Mapping[str, Any], method: str) -> str:
     """The papermill call that trains one row with the seeds and budget of this page."""
-    names = ("seeds", "epochs", "study_epochs", "critic", "train_size", "validation_size", "hard_size")
-    values = {"methods": [method], **{name: parameters[name] for name in names}}
+    seeds = parameters["seeds" if method in sweep.ALWAYS else "method_seeds"]
+    names = ("epochs", "study_epochs", "critic", "train_size", "validation_size", "hard_size")
+    values = {"methods": [method], "seeds": seeds, "method_seeds": seeds, **{name: parameters[name] for name in names}}
     flags = " ".join(flag(name, value) for name, value in values.items())
     return f"papermill notebooks/task4_intervention.ipynb out.ipynb -k python3 {flags}"
 
@@ -105,7 +108,7 @@ def cell(figure: Mapping[str, Any]) -> str:
     return f"{100 * figure['mean']:.1f}{spread}"
 
 
-def difference(figure: Mapping[str, Any]) -> str:
+def in_points(figure: Mapping[str, Any]) -> str:
     """A paired difference in points, with its interval where there is one."""
     interval = "" if figure["low"] is None else f" [{100 * figure['low']:+.1f}, {100 * figure['high']:+.1f}]"
     return f"{100 * figure['mean']:+.1f}{interval}"
@@ -116,4 +119,4 @@ def verdict(figure: Mapping[str, Any]) -> str:
     if figure["low"] is None:
         return f"one pair of runs differs by {100 * figure['mean']:+.1f} points, which decides nothing"
     said = "helps" if figure["low"] > 0 else "harms" if figure["high"] < 0 else "makes no difference that we can tell"
-    return f"{said}: {difference(figure)} points over {figure['n']} pairs (paired t-test, p = {figure['p']:.2g})"
+    return f"{said}: {in_points(figure)} points over {figure['n']} pairs (paired t-test, p = {figure['p']:.2g})"

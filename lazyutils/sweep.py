@@ -29,7 +29,7 @@ CODE = (augment, critics, data, interventions, league, models, penalties, traini
 
 
 ALWAYS = ("erm", "study_penalty", BEST)
-"""Rows that the page can't do without."""
+"""Rows that the page can't do without; all ``seeds`` are theirs."""
 
 
 def plan(parameters: Mapping[str, Any], own_bias: float) -> dict[str, list[Point]]:
@@ -50,7 +50,9 @@ def plan(parameters: Mapping[str, Any], own_bias: float) -> dict[str, list[Point
         found = Point(method, seed, **{"strength": ENTRIES[method].strength, **common, **changes})
         return replace(found, epochs=epochs(found, parameters))
 
-    seeds = parameters["seeds"]
+    seeds, fewer = parameters["seeds"], parameters["method_seeds"]
+    if fewer != seeds[: len(fewer)]:
+        raise ClearError(f"method_seeds = {fewer} must be the first of seeds = {seeds}: rows are compared in pairs")
     methods = dict.fromkeys([*ALWAYS, *parameters["methods"]])
     brackets = dict.fromkeys(["oracle", *parameters["brackets"]])
     at_bias = [
@@ -63,15 +65,15 @@ def plan(parameters: Mapping[str, Any], own_bias: float) -> dict[str, list[Point
     of_size = [
         point(method, seed, train_size=size)
         for size in parameters["sizes"]
-        for method in parameters["sweep_methods"]
+        for method in parameters["size_methods"]
         for seed in parameters["size_seeds"]
     ]
     return {
-        "league": [point(method, seed) for method in methods for seed in seeds],
-        "brackets": [point(name, seed) for name in brackets for seed in parameters["bracket_seeds"]],
-        "strength": [point("study_penalty", s, strength=weight) for weight in parameters["strengths"] for s in seeds],
+        "league": [point(method, seed) for method in methods for seed in (seeds if method in ALWAYS else fewer)],
+        "brackets": [point(name, seed) for name in brackets for seed in fewer],
         "bias": at_bias,
         "size": of_size,
+        "strength": [point("study_penalty", s, strength=weight) for weight in parameters["strengths"] for s in seeds],
     }
 
 

@@ -29,16 +29,17 @@ except ModuleNotFoundError:
 methods: "list[str]" = ["corrected_resampling"]  # rows of the league beside ERM, the study's penalty and the best
 brackets: "list[str]" = ["colour_only"]  # what holds it, beside the oracle: they see the truth, or other images
 seeds: "list[int[0, 999999]]" = [0]  # one network each: subset, initial weights, order of images
-bracket_seeds: "list[int[0, 999999]]" = [0]  # the same for the brackets
+method_seeds: "list[int[0, 999999]]" = [0]  # of rows beside ERM, the study's penalty and the best: the first of seeds
 epochs: "int[1, 200]" = 8  # of the league's one-cycle schedule
 study_epochs: "int[1, 200]" = 5  # of the study's Adam at a constant rate, at most
 strengths: "list[float[0.001, 10000]]" = [10.0]  # final weights of the study's penalty
 critic: "choice[lazy, color]" = "lazy"  # who finds the images whose cues conflict
 critic_epochs: "int[1, 100]" = 3  # how long the critics are watched
-sweep_methods: "list[str]" = ["erm", "corrected_resampling"]  # lines of the two sweeps
+sweep_methods: "list[str]" = ["erm", "corrected_resampling"]  # lines of the sweep over biases
 biases: "list[float[0, 1]]" = [0.95]  # shares of images in their digit's colour
 bias_seeds: "list[int[0, 999999]]" = [0]  # networks at each
 sizes: "list[int[100, 59000]]" = [12000]  # numbers of training images
+size_methods: "list[str]" = ["erm", "corrected_resampling"]  # lines of the sweep over sizes
 size_seeds: "list[int[0, 999999]]" = [0]  # networks at each
 train_size: "int[100, 50000]" = 12000  # easy images to train on
 validation_size: "int[100, 10000]" = 3000  # easy images never trained on
@@ -254,7 +255,7 @@ plots.show(
 
 # %%
 def grid(part, key):
-    found = {method: {} for method in sweep_methods}
+    found = {point.method: {} for point in plan[part]}
     for point, figures in zip(plan[part], done[part], strict=True):
         value = getattr(point, key)
         found[point.method].setdefault(own_bias if value is None else value, []).append(figures["hard_accuracy"])

@@ -240,6 +240,7 @@ def write_record(folder: Path, task: str, **changes: object) -> None:
             "laziness_epochs": 2,
             "run_dir": "runs/tiny",
         },
+        "inputs": {},
         "seeds": [0, 1, 2],
         "seconds": 75.2,
         "peak_memory_mb": 512.5,

@@ -19,13 +19,14 @@ PARAMETERS = {
     "methods": ["logit_correction"],
     "brackets": ["colour_only"],
     "seeds": [0, 1],
-    "bracket_seeds": [0],
+    "method_seeds": [0],
     "epochs": 12,
     "study_epochs": 9,
     "strengths": [1.0, 10.0],
     "critic": "lazy",
     "sweep_methods": ["erm", "corrected_resampling"],
     "bias_seeds": [0],
+    "size_methods": ["erm", "corrected_resampling"],
     "size_seeds": [0],
     "biases": [0.5, 0.95, 1.0],
     "sizes": [2000, 12000, 57000],
@@ -85,6 +86,11 @@ def test_only_brackets_see_colours(dataset, monkeypatch):
         league.run(replace(TINY, method=method), dataset)
     assert seen["corrected_resampling"] is None and seen["learning_from_failure"] is None
     assert seen["group_labels"] is not None
+
+
+def test_rows_that_could_not_be_paired_are_refused():
+    with pytest.raises(ClearError, match="must be the first of seeds"):
+        sweep.plan({**PARAMETERS, "method_seeds": [1]}, 0.95)
 
 
 # --- training --------------------------------------------------------------------------------------------------------
@@ -152,6 +158,9 @@ def test_command_line_makes_a_point_and_names_what_is_wrong(dataset, tmp_path, c
 
 def test_plan_shares_points_and_leaves_out_impossible_ones():
     plan = sweep.plan(PARAMETERS, own_bias=0.95)
+    rows = [(point.method, point.seed) for point in plan["league"]]
+    assert {("erm", 1), ("study_penalty", 1), (league.BEST, 1)} < set(rows)
+    assert ("logit_correction", 0) in rows and ("logit_correction", 1) not in rows
     league_points = set(plan["league"])
     assert {p.method for p in league_points} == {*sweep.ALWAYS, "logit_correction"}
     assert {p for p in plan["strength"] if p.strength == 10} <= league_points

@@ -51,7 +51,7 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def published() -> dict[str, bytes]:
     """Everything an edition consists of."""
-    files = [path for name in site.EDITION for path in (Path("book") / name, *(Path("book") / name).rglob("*"))]
+    files = [path for place in publish.PLACES.values() for path in (Path(place), *Path(place).rglob("*"))]
     return {str(path): path.read_bytes() for path in files if path.is_file()}
 
 
@@ -106,6 +106,12 @@ def uncommitted() -> None:
     site_fixture.write_record(Path(), TASK, commit=git("rev-parse", "HEAD") + "+changes")
 
 
+def stood_in() -> None:
+    site_fixture.write_record(
+        Path(), TASK, commit=git("rev-parse", "HEAD"), inputs={"models/x.safetensors": "the published edition"}
+    )
+
+
 def outside_git() -> None:
     site_fixture.write_record(Path(), TASK, commit=None)
 
@@ -124,6 +130,7 @@ FAULTS = {
     "page task1_lazycnn: .* is missing": incomplete,
     "mixes profiles other, tiny": mixed,
     "ran with bias = 0.5, its profile says 0.95": overridden,
+    "page task1_lazycnn took models/x.safetensors from the published edition": stood_in,
     "page task1_lazycnn was made from uncommitted code": uncommitted,
     "made from uncommitted code": outside_git,
     "lazyutils/method.py has changed since": changed_code,

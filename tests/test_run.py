@@ -17,6 +17,7 @@ KEYS = [
     "task",
     "profile",
     "parameters",
+    "inputs",
     "seeds",
     "seconds",
     "peak_memory_mb",
@@ -83,17 +84,18 @@ def test_wrong_parameters_are_refused():
         start(threads=0)
 
 
-def test_a_required_file_is_found_or_its_command_is_named():
+def test_a_file_of_the_run_comes_first():
     task = start()
-    with pytest.raises(MissingArtefactError) as caught:
-        task.require("data/colored_mnist.safetensors", "task0_biased_canvas")
-    message = str(caught.value)
-    assert "data/colored_mnist.safetensors is missing: task0_biased_canvas makes it" in message
-    assert "papermill notebooks/task0_biased_canvas.ipynb out.ipynb -k python3 -p run_dir runs/tiny" in message
-    assert "make book" in message and "\n" not in message
+    task.path("models/lazycnn.safetensors").touch()
+    assert task.require("models/lazycnn.safetensors", "task1_lazycnn") == task.directory / "models/lazycnn.safetensors"
+    assert task.inputs == {"models/lazycnn.safetensors": "this run"}
+
+
+def test_a_file_that_nothing_can_stand_in_for_is_refused():
+    task = start()
+    with pytest.raises(MissingArtefactError, match="nothing can stand in for it") as caught:
+        task.require("models/magic.safetensors", "task9_magic")
     assert isinstance(caught.value, ClearError) and isinstance(caught.value, FileNotFoundError)
-    task.path("data/colored_mnist.safetensors").touch()
-    assert task.require("data/colored_mnist.safetensors", "task0_biased_canvas").is_file()
 
 
 def test_an_error_shows_as_one_line_in_a_notebook():
