@@ -1,0 +1,84 @@
+"""Each notebook far from the repository: a fresh environment with the book's wheel, one .ipynb, and MNIST."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+import sysconfig
+import venv
+from pathlib import Path
+
+import nbformat
+import pytest
+from project_fixture import ROOT
+
+from lazyutils import pipeline
+
+TASKS = sorted(path.stem for path in (ROOT / "notebooks").glob("task*.ipynb"))
+SMOKE = pipeline.load_profile("smoke")
+
+pytestmark = [pytest.mark.end_to_end, pytest.mark.xdist_group("alone")]
+
+
+@pytest.fixture(scope="module")
+def python(tmp_path_factory) -> Path:
+    """An environment that sees the installed packages but for the book's own, which it has from a wheel."""
+    folder = tmp_path_factory.mktemp("environment")
+    source = folder / "source"
+    parts = shutil.ignore_patterns("__pycache__")
+    shutil.copytree(ROOT / "lazyutils", source / "lazyutils", ignore=parts)
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copyfile(ROOT / name, source / name)
+    pip = [sys.executable, "-m", "pip", "-q"]
+    subprocess.run([*pip, "wheel", "--no-deps", source, "-w", folder], check=True, capture_output=True)
+    (wheel,) = folder.glob("*.whl")
+    venv.create(folder / "venv")
+    (packages,) = (folder / "venv").glob("lib/python*/site-packages")
+    (packages / "installed.pth").write_text(sysconfig.get_path("purelib"))  # its own .pth files are not followed
+    subprocess.run([*pip, "install", "--no-deps", "--target", packages, wheel], check=True, capture_output=True)
+    return folder / "venv/bin/python"
+
+
+@pytest.fixture(scope="module")
+def elsewhere(tmp_path_factory) -> Path:
+    """An empty folder with MNIST, as any earlier notebook would have left it."""
+    folder = tmp_path_factory.mktemp("elsewhere")
+    (folder / "data").symlink_to(ROOT / "data")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def run_alone(python, elsewhere, digits):
+    def run(task: str) -> subprocess.CompletedProcess[str]:
+        notebook = shutil.copyfile(ROOT / f"notebooks/{task}.ipynb", elsewhere / f"{task}.ipynb")
+        values = {**SMOKE[task], "run_dir": f"runs/{task}"}
+        command = [python, "-m", "papermill", notebook, f"{task}.out.ipynb", "-k", "python3", "-y", json.dumps(values)]
+        return subprocess.run(
+            command, cwd=elsewhere, capture_output=True, text=True, check=False, timeout=400, env=ENVIRONMENT
+        )
+
+    return run
+
+
+ENVIRONMENT = {"PATH": "/usr/local/bin:/usr/bin:/bin", "OMP_NUM_THREADS": "1", "HOME": str(Path.home())}
+
+
+def test_the_package_is_the_wheels(python, elsewhere):
+    command = [python, "-c", "import lazyutils; print(lazyutils.__file__)"]
+    where = subprocess.run(command, cwd=elsewhere, capture_output=True, text=True, check=True).stdout
+    assert where.startswith(str(python.parent.parent))
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_a_notebook_runs_alone_and_says_what_it_took(run_alone, elsewhere, task):
+    done = run_alone(task)
+    assert done.returncode == 0, done.stderr[-3000:]
+    record = json.loads((elsewhere / f"runs/{task}/results/{task}.json").read_text())
+    assert bool(record["inputs"]) == (task != "task0_biased_canvas")
+    assert "this run" not in record["inputs"].values()
+    notebook = nbformat.read(elsewhere / f"{task}.out.ipynb", as_version=4)
+    shown = [output.get("data", {}).get("text/markdown", "") for c in notebook.cells for output in c.get("outputs", [])]
+    for name, origin in record["inputs"].items():
+        assert any(line.startswith(f"`{name}` is from {origin}") for line in shown)
