@@ -71,8 +71,8 @@ def plan(parameters: Mapping[str, Any], own_bias: float) -> dict[str, list[Point
     return {
         "league": [point(method, seed) for method in methods for seed in (seeds if method in ALWAYS else fewer)],
         "brackets": [point(name, seed) for name in brackets for seed in fewer],
-        "bias": at_bias,
         "size": of_size,
+        "bias": at_bias,
         "strength": [point("study_penalty", s, strength=weight) for weight in parameters["strengths"] for s in seeds],
     }
 
