@@ -198,7 +198,7 @@ plots.show(
     plots_league.league_figure(table, held),
     caption="Hard accuracy. Small dots: seeds; large dots and bars: mean and 95% interval; lines: brackets "
     "(those below the axis are in the legend only).",
-    alt="A dot plot of methods ordered by hard accuracy, with logit correction and resampling next to the oracle.",
+    alt="A dot plot of methods ordered by hard accuracy, from those near plain training to those near the oracle.",
 )
 
 # %%
