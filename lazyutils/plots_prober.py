@@ -165,7 +165,10 @@ def inversion_curves(scores: Mapping[str, Scores]) -> Figure:
 def unit_sheet(
     study: UnitStudy, layers: Sequence[str], natural: ColoredDigits, extra: Mapping[str, UnitStudy] | None = None
 ) -> Figure:
-    """Each layer's units: preferred image, (another objective's,) the nine most activating images, colour and digit.
+    """Each layer's units: preferred image, (another objective's,) the nine most activating images, and readings.
+
+    The readings: channel, share of variance by colour and by digit, the palette colour that the preferred image wears,
+    and the one that the unit likes best in natural images.
 
     Args:
         extra: label to a study of the same units with another objective.
@@ -173,7 +176,7 @@ def unit_sheet(
     width = max(len(study.of_layer(layer)) for layer in layers)
     kinds = 2 + len(extra or {})
     figure, panels = plt.subplots(
-        len(layers), 1, figsize=(8.8, len(layers) * (8.0 * kinds / width + 0.75)), squeeze=False
+        len(layers), 1, figsize=(8.8, len(layers) * (8.0 * kinds / width + 1.0)), squeeze=False
     )
     for axes, layer in zip(panels[:, 0], layers, strict=True):
         rows = study.of_layer(layer)
@@ -185,12 +188,13 @@ def unit_sheet(
         names = [study.units[rows[0]].reduction, *(extra or {}), "top 9"]
         axes.set_yticks(42 + 90 * np.arange(kinds), names)
         marks = [
-            f"{study.units[row].channel}\n{100 * study.color_eta2[row]:.0f}\n{100 * study.digit_eta2[row]:.0f}"
+            f"{study.units[row].channel}\n{100 * study.color_eta2[row]:.0f}\n{100 * study.digit_eta2[row]:.0f}\n"
+            f"{COLOR_NAMES[study.worn[0, row]]}\n{COLOR_NAMES[study.liked[row]]}"
             for row in rows
         ]
-        axes.set_xticks(42 + 90 * np.arange(len(rows)), marks, fontsize=7.5)
+        axes.set_xticks(42 + 90 * np.arange(len(rows)), marks, fontsize=7)
         axes.tick_params(length=0)
-        axes.set_title(f"{short(layer)} (below each unit: channel, colour %, digit %)", fontsize=10)
+        axes.set_title(f"{short(layer)} (below: channel, colour %, digit %, colour worn, colour liked)", fontsize=10)
     return figure
 
 
@@ -214,15 +218,16 @@ def unit_table(studies: Mapping[str, UnitStudy]) -> Markdown:
     """``UnitStudy.summary`` of several networks as one table."""
     head = (
         "| Network | Layer | Colour explains | Digit explains | Colours answered | Digits answered "
-        "| Preferred / natural | Left without colour |"
+        "| Preferred / natural | Left without colour | Wears the liked colour |"
     )
-    lines = [head, "|---|---|--:|--:|--:|--:|--:|--:|"]
+    lines = [head, "|---|---|--:|--:|--:|--:|--:|--:|--:|"]
     for network, study in studies.items():
         for layer, figures in study.summary().items():
             lines.append(
                 f"| {network} | {short(layer)} | {percent(figures['colour_eta2'])} | {percent(figures['digit_eta2'])} "
                 f"| {figures['colours_answered']:.1f} | {figures['digits_answered']:.1f} "
-                f"| {figures['excess']:.2f} | {percent(figures['grey_survival'], 0)} |"
+                f"| {figures['excess']:.2f} | {percent(figures['grey_survival'], 0)} "
+                f"| {percent(figures['palette_agreement'], 0)} |"
             )
     return Markdown("\n".join(lines))
 

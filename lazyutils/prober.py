@@ -90,10 +90,11 @@ def counterfactuals(
 
 
 def plain(table: Any) -> Any:
-    """A table as results keep it: layers without the wrapper's prefix, names without blanks, tensors as means."""
+    """A table as results keep it: no images, layers without the wrapper's prefix, no blanks, tensors as means."""
     if isinstance(table, Tensor):
         return table.double().mean().item()
     if not isinstance(table, Mapping):
         return table
     keys = {"LazyCNN": "lazycnn", "ResNet-18": "resnet18", "RobustCNN": "robustcnn", "honest twin": "twin"}
-    return {keys.get(key, key.removeprefix("net.").replace(" ", "_")): plain(value) for key, value in table.items()}
+    kept = {key: value for key, value in table.items() if key != "images"}
+    return {keys.get(key, key.removeprefix("net.").replace(" ", "_")): plain(value) for key, value in kept.items()}

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from lazyutils import hooks, training, visualize
 from lazyutils.data import ColoredDigits
-from lazyutils.selectivity import eta_squared, levels_answered, top_images
+from lazyutils.selectivity import class_means, eta_squared, levels_answered, top_images
 from lazyutils.visualize import Unit
 
 
@@ -27,6 +27,8 @@ class UnitStudy:
         top: indices of the nine natural images that activate each unit most, ``int64 [U, 9]``.
         color_eta2, digit_eta2: share of the activation's variance that the factor explains, ``float32 [U]``.
         colors_answered, digits_answered: ``selectivity.levels_answered``, ``int64 [U]``.
+        worn: palette colour nearest to each preferred image's mean, ``int64 [S, U]`` (``visualize.palette_readout``).
+        liked: colour whose natural images activate each unit most on average, ``int64 [U]``.
     """
 
     units: tuple[Unit, ...]
@@ -40,6 +42,8 @@ class UnitStudy:
     digit_eta2: Tensor
     colors_answered: Tensor
     digits_answered: Tensor
+    worn: Tensor
+    liked: Tensor
 
     @property
     def excess(self) -> Tensor:
@@ -57,7 +61,11 @@ class UnitStudy:
         return [position for position, unit in enumerate(self.units) if unit.layer == layer]
 
     def summary(self) -> dict[str, dict[str, float]]:
-        """For each layer: means of the shares, of the meanings, and medians over units and seeds of the rest."""
+        """For each layer: medians over units and seeds of excess and survival, means of all else.
+
+        ``palette_agreement`` is the share of preferred images that wear the colour which their unit likes best in
+        natural images; chance gives one in the number of colours.
+        """
         table = {}
         for layer in dict.fromkeys(unit.layer for unit in self.units):
             rows = self.of_layer(layer)
@@ -68,6 +76,7 @@ class UnitStudy:
                 "digits_answered": self.digits_answered[rows].double().mean().item(),
                 "excess": self.excess[:, rows].median().item(),
                 "grey_survival": self.survival[:, rows].median().item(),
+                "palette_agreement": (self.worn == self.liked)[:, rows].double().mean().item(),
             }
         return table
 
@@ -85,13 +94,14 @@ def unit_values(model: nn.Module, images: Tensor, units: Sequence[Unit]) -> Tens
 
 
 def study_units(
-    model: nn.Module, units: Sequence[Unit], natural: ColoredDigits, seeds: Sequence[int], **options
+    model: nn.Module, units: Sequence[Unit], natural: ColoredDigits, seeds: Sequence[int], palette: Tensor, **options
 ) -> UnitStudy:
     """Preferred images of ``units`` from every seed, and the units' answers to natural images.
 
     Args:
         natural: images on which colour and digit are independent (``selectivity.balanced_colors``).
         seeds: one maximisation of all units each.
+        palette: ``uint8 [10, 3]``, the colours of ``natural``.
         options: of ``visualize.maximize``.
     """
     found = [visualize.maximize(model, units, seed=seed, **options) for seed in seeds]
@@ -108,6 +118,8 @@ def study_units(
         "digit_eta2": eta_squared(values, natural.labels),
         "colors_answered": levels_answered(values, natural.colors),
         "digits_answered": levels_answered(values, natural.labels),
+        "worn": torch.stack([visualize.palette_readout(run.images, palette) for run in found]),
+        "liked": class_means(values, natural.colors).argmax(0),
     }
     return UnitStudy(tuple(units), **{name: figure.cpu() for name, figure in figures.items()})
 

@@ -14,7 +14,7 @@
 #
 # - You will see filters, feature maps, recovered images, dreams, and what each neuron would most like to see.
 # - You will see how much of each neuron's answer colour explains, and how much the digit does.
-# - You will see that the digit is still there, readable, in layers of a network that never uses it.
+# - You will see in which layers the digit can still be read, in a network that prefers the colour.
 
 # %% tags=["bootstrap"]
 try:
@@ -52,7 +52,7 @@ from IPython.display import Markdown, display
 
 from lazyutils import checkpoints, data, hooks, interrogation, inversion, models, plots, prober, probes, run, units
 from lazyutils import plots_prober as figures
-from lazyutils import visualize, widgets
+from lazyutils import visualize, widgets, words_prober
 
 task = run.start("task2_prober", globals())
 plots.use_style()
@@ -72,6 +72,7 @@ lazy, _ = checkpoints.load(task.require("models/lazycnn.safetensors", "task1_laz
 resnet, _ = checkpoints.load(task.require("models/resnet18.safetensors", "task1_resnet18"))
 recipe = data.metadata(path)
 look = {"palette": recipe["palette"], "noise": float(recipe["noise"]), "seed": seed}
+palette = data.palette_tensor(recipe["palette"])
 twin = interrogation.honest_twin(path, twin_size, twin_epochs, look, task.device)
 lazy, resnet = lazy.to(task.device), resnet.to(task.device)
 untrained = models.build("LazyCNN", seed + 1).to(task.device)
@@ -89,20 +90,18 @@ judges, teachers = fair.to(task.device), fair_train.to(task.device)
 plots.show(
     figures.filters(lazy.conv1.weight),
     caption="LazyCNN's first filters; one scale for all. Red weights add, blue ones take away.",
-    alt="Six filters in three channels, noisy, some with one sign over most of a channel.",
+    alt="Each filter in a column, each of its three channels in a row, as squares of red and blue weights.",
 )
 first = {"LazyCNN": lazy, "untrained": untrained, "honest twin": twin, "ResNet-18": resnet}
 energy = prober.filter_energies(first, task.path("models/robust_best.safetensors"))
 plots.show(
     figures.energy_bars(energy),
     caption="Mean shares over the filters. Chance: two thirds chromatic; flat 1 / (pixels of the kernel).",
-    alt="Stacked bars. Patterned parts dominate everywhere; LazyCNN has the largest flat parts.",
+    alt="One stacked bar a network: chromatic and grey, flat and patterned shares. The text below gives the sums.",
 )
+display(Markdown(words_prober.filters(energy)))
 
 # %% [markdown]
-# Chromatic energy convicts nobody: chance gives two thirds. *Flat* energy is what training added, and only a filter
-# with a flat part can average a background.
-#
 # ## Feature maps
 # One zero on its own colour, on another, and on grey. All channels of a layer share one scale, so that silence shows
 # as silence.
@@ -115,7 +114,7 @@ plots.show(
         trio, ["own colour", "other colour", "grey"], hooks.collect(lazy, trio.to(task.device), stages)
     ),
     caption="Every channel of every layer for three images of one zero; brighter is higher, one scale a layer.",
-    alt="Maps by layer. Whole channels light up or go dark as the background changes; the zero is a faint outline.",
+    alt="One row a layer, one column an image, and in each cell all the layer's channels side by side.",
     colors=256,
 )
 
@@ -138,13 +137,13 @@ kept = {network: inversion.scores(found, references[network]) for network, found
 plots.show(
     figures.inversion_grid(recovered, {network: digits.images for network, digits in references.items()}),
     caption="Top row: the references. Below: images recovered from each layer's activations alone.",
-    alt="Early layers give back colour and digit; LazyCNN's deeper ones blotches, ResNet-18's deeper ones noise.",
+    alt="Rows of small images for each of both networks: references on top, below them a row for each layer.",
     colors=256,
 )
 plots.show(
     figures.inversion_curves(kept),
     caption="How much colour and shape come back, by layer; means over the references.",
-    alt="Both networks: colour and shape fall with depth, shape towards its chance level.",
+    alt="Lines over the layers of each network: colour and shape that came back, and the chance level of shape.",
 )
 
 # %% [markdown]
@@ -159,9 +158,9 @@ dreams = visualize.dream(lazy, real.images, towards, steps=dream_steps)
 sure = [lazy(frame).softmax(1).gather(1, towards[:, None]).mean().item() for frame in dreams]
 labels = [f"{step}: sure of it {plots.percent(share)}" for step, share in enumerate(sure)]
 titles = [f"{data.COLOR_NAMES[color]} {label}" for color, label in zip(real.colors, real.labels, strict=True)]
-alt = f"Five digits change step by step towards class {dream_target}: patches of colour grow over the background."
+alt = f"Five digits that change step by step towards class {dream_target}."
 display(widgets.frame_slider(dreams, labels, titles=titles, alt=alt))
-worn = prober.dream_readouts(first, hard, data.palette_tensor(recipe["palette"]), dream_steps)
+worn = prober.dream_readouts(first, hard, palette, dream_steps)
 nearest = ", ".join(f"{network} {plots.percent(share, 0)}" for network, share in worn.items())
 display(
     Markdown(
@@ -187,13 +186,14 @@ layers, settings = ["conv1", "conv2", "conv3"], {"steps": steps, "lr": 0.1, "jit
 aims = {}
 for aim in visualize.REDUCTIONS:
     asked = [unit for layer in layers for unit in visualize.layer_units(lazy, layer, aim)]
-    aims[aim] = units.study_units(lazy, asked, judges, unit_seeds, **settings)
+    aims[aim] = units.study_units(lazy, asked, judges, unit_seeds, palette, **settings)
 study = aims["mean"]
 plots.show(
     figures.unit_sheet(study, layers, fair, {"center": aims["center"]}),
     caption="Each neuron's preferred image for its mean and its central unit, and the nine balanced images that "
-    "activate it most. Percentages: variance explained by colour and by digit.",
-    alt="Preferred images are saturated patches. A neuron's nine natural images share a colour, not a digit.",
+    "activate it most. Percentages: variance explained by colour and by digit. Colour worn: the palette's nearest to "
+    "the mean of the first row's image; colour liked: that of the balanced images with the highest mean activation.",
+    alt="One column a neuron: two preferred images, nine natural ones as a square, and the five readings below.",
     colors=256,
 )
 alike = (aims["sum"].images - study.images).abs().mean().item()
@@ -205,17 +205,18 @@ display(Markdown(f"{text} {alike:.4f} a pixel on average (of a range of 1). We g
 # A picture of a coloured patch proves no colour neuron. The share of variance that a factor explains (eta squared, on
 # balanced images) does: 100% by colour means that nothing but the background decides. In the table, *preferred /
 # natural* is the activation on the preferred image (1: the highest natural one, 0: the median); *left without colour*
-# is what survives when that image turns grey.
+# is what survives when that image turns grey; *wears the liked colour*: how often the preferred image's nearest palette
+# colour is the one that the neuron likes best on balanced images (chance 10%).
 
 # %%
 controls = {
-    name: units.study_units(model, study.units, judges, unit_seeds[:1], **settings)
+    name: units.study_units(model, study.units, judges, unit_seeds, palette, **settings)
     for name, model in {"honest twin": twin, "untrained": untrained}.items()
 }
 plots.show(
     figures.eta_scatter({"LazyCNN": study, **controls}),
     caption="Every neuron's mean activation: how much of its variance over images colour and digit explain.",
-    alt="Three panels of dots. LazyCNN and untrained: far right and low. The twin's deeper neurons: left and up.",
+    alt="A panel of dots for each of three networks, one a neuron: colour's share across, the digit's up.",
 )
 display(figures.unit_table({"LazyCNN": study, **controls}))
 
@@ -224,18 +225,18 @@ display(figures.unit_table({"LazyCNN": study, **controls}))
 # Channels of `layer2` and `layer3`, with the parametrisation of the literature: Fourier coefficients, jitter, and
 # colours decorrelated by the *training set's own* statistics (ImageNet's would smuggle in foreign colours). A unit
 # *answers* to a colour when its mean there is at least half way from its lowest to its highest. One is a unit with one
-# meaning; most have several: they are *polysemantic*.
+# meaning; a unit with several is *polysemantic*.
 
 # %%
 style = visualize.Parametrization(fourier=True, colors=visualize.color_statistics(fair_train.images))
 chosen = [visualize.Unit(layer, channel) for layer in blocks[1:3] for channel in range(resnet_units)]
 fourier = {"steps": resnet_steps, "jitter": 2, "redirect_steps": 8, "parametrization": style}
-resnet_study = units.study_units(resnet, chosen, judges, resnet_seeds, **fourier)
-resnet_control = units.study_units(untrained_resnet, chosen, judges, resnet_seeds[:1], **fourier)
+resnet_study = units.study_units(resnet, chosen, judges, resnet_seeds, palette, **fourier)
+resnet_control = units.study_units(untrained_resnet, chosen, judges, resnet_seeds[:1], palette, **fourier)
 plots.show(
     figures.unit_sheet(resnet_study, blocks[1:3], fair),
     caption="Channels of two layers of ResNet-18, and the nine images that activate each most.",
-    alt="Textured, many-coloured preferred images; the nine natural images mostly share a colour.",
+    alt="One column a channel: its preferred image, nine natural ones as a square, and the five readings below.",
     colors=256,
 )
 display(figures.unit_table({"ResNet-18": resnet_study, "untrained": resnet_control}))
@@ -246,8 +247,8 @@ display(figures.unit_table({"ResNet-18": resnet_study, "untrained": resnet_contr
 # answered with its class once it is grey?
 
 # %%
-outputs = {"LazyCNN": (lazy, "fc"), "honest twin": (twin, "fc"), "ResNet-18": (resnet, "net.fc")}
-palette = data.palette_tensor(recipe["palette"])
+outputs = {"LazyCNN": (lazy, "fc"), "honest twin": (twin, "fc"), "untrained": (untrained, "fc")}
+outputs |= {"ResNet-18": (resnet, "net.fc"), "untrained ResNet-18": (untrained_resnet, "net.fc")}
 classes = {
     name: units.class_images(model, output, palette, resnet_seeds, **{**settings, "steps": resnet_steps})
     for name, (model, output) in outputs.items()
@@ -272,7 +273,7 @@ free = prober.probe_all({"LazyCNN": untrained, "ResNet-18": untrained_resnet}, r
 plots.show(
     figures.probe_curves(probed, free),
     caption="Accuracy of linear probes on balanced images; dotted: the same network untrained. Grey line: chance.",
-    alt="Colour is readable nearly everywhere. The digit stays readable through the convolutions and falls at fc.",
+    alt="Lines over the layers of each network: probes for colour and for digit, trained and untrained.",
 )
 
 # %% [markdown]
@@ -287,7 +288,7 @@ sweeps, corners = prober.counterfactuals(asked, fair, look)
 plots.show(
     figures.sweep_strip(fair[:3], sweeps, look),
     caption="Three digits on ten backgrounds, and each network's answer. Bold blue: correct.",
-    alt="Below each image three answers. LazyCNN's and ResNet-18's change with the colour; the twin's rarely do.",
+    alt="Three digits in rows, ten backgrounds in columns, and below each image every network's answer.",
     colors=256,
 )
 display(figures.sweep_table(sweeps))
@@ -308,22 +309,12 @@ display(figures.corner_table(corners))
 # ## What we found
 
 # %%
-mine, theirs, sweep = study.summary()["conv3"], controls["untrained"].summary()["conv3"], sweeps["LazyCNN"].summary()
-digit = {layer: scores["digit"] for layer, scores in probed["LazyCNN"].items()}
-display(
-    Markdown(
-        f"- Colour explains **{plots.percent(mine['colour_eta2'])}** of a conv3 neuron's variance, the digit "
-        f"{plots.percent(mine['digit_eta2'])}. In the untrained network it is {plots.percent(theirs['colour_eta2'])}, "
-        f"in the honest twin {plots.percent(controls['honest twin'].summary()['conv3']['colour_eta2'])}: a colour "
-        "neuron is what one gets for nothing; training on honest data takes it away.\n"
-        f"- The digit is *not* thrown away on the way: a linear probe reads it from relu3 in "
-        f"{plots.percent(digit['relu3'])} of cases (untrained {plots.percent(free['LazyCNN']['relu3']['digit'])}). "
-        f"At the output {plots.percent(digit['fc'])} are left. The cheating is in the *readout*.\n"
-        f"- Repainting changes LazyCNN's answer to {plots.percent(sweep['changed_share'])} of the digits; "
-        f"{plots.percent(sweep['colour_share'])} of its answers are the background's digit (the twin: "
-        f"{plots.percent(sweeps['honest twin'].summary()['colour_share'])}; chance 10%)."
-    )
+found = (
+    words_prober.neurons(study, controls),
+    words_prober.digit(probed["LazyCNN"], free["LazyCNN"]),
+    words_prober.repainting(sweeps),
 )
+display(Markdown(words_prober.bullets(*found)))
 
 # %% tags=["hide-input"]
 results = {"probe_accuracy": probed, "probe_accuracy_untrained": free, "inversion": kept, "filter_energy": energy}
@@ -335,14 +326,17 @@ task.finish(prober.plain(results))
 
 # %% [markdown]
 # ## What did not work
-# - Reading preferred images by eye. They are saturated and many-coloured for every network, honest or not. Only the
-#   controls and the balanced data tell them apart, and greying the image tells more than looking at it.
-# - Dreams and preferred images as proof of the shortcut. They rarely wear the class's own colour, even in networks with
-#   answers that follow it: the climb leaves the data at once, and out there the logit has no palette.
-# - Inversion as proof that *shape* is lost. A search that failed and information that is gone look alike; the probes
-#   still read a digit where no inversion shows one.
-# - Colour decorrelation hardly matters here: this palette's channels are almost uncorrelated already.
-#
+
+# %%
+unproven = (
+    words_prober.eye(study, controls["untrained"]),
+    words_prober.climbs(worn, classes, sweeps["LazyCNN"]),
+    words_prober.inversions(kept["LazyCNN"], probed["LazyCNN"]),
+    words_prober.decorrelation(style.colors),
+)
+display(Markdown(words_prober.bullets(*unproven)))
+
+# %% [markdown]
 # ## References
 # - A. Mahendran, A. Vedaldi: *Understanding deep image representations by inverting them*, CVPR 2015,
 #   [arXiv:1412.0035](https://arxiv.org/abs/1412.0035).

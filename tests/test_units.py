@@ -36,15 +36,17 @@ def natural():
 
 def test_planted_units(natural):
     study = units.study_units(
-        TwoUnits(), [visualize.Unit("conv", 0), visualize.Unit("conv", 1)], natural, seeds=[0, 1], steps=60, lr=0.3
+        TwoUnits(), [visualize.Unit("conv", 0), visualize.Unit("conv", 1)], natural, [0, 1], PALETTE, steps=60, lr=0.3
     )
     assert study.images.shape == (2, 2, 3, 28, 28) and study.top.shape == (2, 9)
     assert (study.color_eta2 > 0.95).all() and (study.digit_eta2 < 0.1).all()
     assert (natural.colors[study.top[0]] == 0).all(), "only red backgrounds are red"
     assert (study.excess > 1).all(), "no natural image is purer than the preferred one"
     assert (study.survival[:, 0] < 0.1).all() and (study.survival[:, 1] > 0.95).all()
-    assert visualize.palette_readout(study.images[:, 0], PALETTE).tolist() == [0, 0]
+    assert study.worn.shape == (2, 2) and study.worn[:, 0].tolist() == [0, 0], "both seeds' images are red"
+    assert study.liked.tolist() == [0, PALETTE.sum(1).argmax().item()]
     summary = study.summary()["conv"]
+    assert summary["palette_agreement"] == (study.worn == study.liked).double().mean().item() >= 0.5
     assert summary["colour_eta2"] == pytest.approx(study.color_eta2.mean().item())
 
 
@@ -85,4 +87,5 @@ def test_dreams_of_a_colour_reader_wear_the_targets_colour(natural):
 
 def test_results_have_plain_names():
     table = {"LazyCNN": {"net.layer2": {"a": torch.tensor([1.0, 2.0])}}, "honest twin": {"colour only": 0.5}}
+    table["honest twin"]["images"] = torch.rand(2, 3, 4, 4)
     assert prober.plain(table) == {"lazycnn": {"layer2": {"a": 1.5}}, "twin": {"colour_only": 0.5}}
