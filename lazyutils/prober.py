@@ -96,5 +96,6 @@ def plain(table: Any) -> Any:
     if not isinstance(table, Mapping):
         return table
     keys = {"LazyCNN": "lazycnn", "ResNet-18": "resnet18", "RobustCNN": "robustcnn", "honest twin": "twin"}
+    keys["untrained ResNet-18"] = "untrained_resnet18"
     kept = {key: value for key, value in table.items() if key != "images"}
     return {keys.get(key, key.removeprefix("net.").replace(" ", "_")): plain(value) for key, value in kept.items()}
