@@ -2,16 +2,17 @@
 PROFILE ?= quick
 SET ?=
 CORES ?= 2
+OWNER ?=
 VENV := .venv
 PYTHON := $(VENV)/bin/python
 RUNS := $(PYTHON) -m lazyutils.cli
 
 .DEFAULT_GOAL := help
-.PHONY: help book notebooks sweep site publish serve test bench check clean
+.PHONY: help book notebooks sweep site publish kaggle serve test bench check clean
 
 help: ## list the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
-	@echo '  PROFILE=smoke|quick|full|gpu, SET="task.parameter=value ...", CORES=n'
+	@echo '  PROFILE=smoke|quick|full|gpu, SET="task.parameter=value ...", CORES=n, OWNER=<your Kaggle user>'
 
 $(VENV)/.installed: requirements.txt pyproject.toml
 	test -x $(PYTHON) || python3 -m venv $(VENV)
@@ -44,6 +45,9 @@ site: $(VENV)/.installed node_modules/.package-lock.json ## build the published 
 publish: $(VENV)/.installed ## make the finished full run the published edition below book/
 	$(PYTHON) -m lazyutils.publish runs/full
 
+kaggle: $(VENV)/.installed ## write kaggle/: data set and notebooks, ready for the Kaggle CLI
+	$(PYTHON) -m lazyutils.kaggle $(if $(OWNER),--owner $(OWNER))
+
 serve: ## show _build/html at http://localhost:8000
 	$(PYTHON) -m http.server 8000 --bind 127.0.0.1 --directory _build/html
 
@@ -53,10 +57,11 @@ test: $(VENV)/.tested node_modules/.package-lock.json ## run the tests
 bench: $(VENV)/.tested notebooks ## run the side-by-side benchmarks
 	for script in benchmarks/bench_*.py; do $(PYTHON) $$script || exit 1; done
 
-check: $(VENV)/.tested ## lint, format and notebook pairs
+check: $(VENV)/.tested ## lint, format, notebook pairs, the repo's own address
 	$(PYTHON) -m ruff check .
 	$(PYTHON) -m ruff format --check .
 	$(PYTHON) -m lazyutils.notebooks check
+	$(PYTHON) -m lazyutils.address check
 
-clean: ## remove the site and all runs; MNIST and the environment stay
-	rm -rf _build runs .snakemake
+clean: ## remove the site, all runs and kaggle/; MNIST and the environment stay
+	rm -rf _build runs kaggle .snakemake

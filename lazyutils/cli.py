@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 
 from lazyutils import site
+from lazyutils.command import exit_code
 from lazyutils.errors import ClearError
 from lazyutils.parameters import nearest
 from lazyutils.pipeline import load_profile
@@ -19,11 +20,7 @@ from lazyutils.pipeline import load_profile
 def main(arguments: list[str] | None = None) -> int:
     """Run one command; an error that a person can act on is one line and exit code 2."""
     options = parser().parse_args(arguments)
-    try:
-        return options.command(options)
-    except ClearError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    return exit_code(lambda: options.command(options))
 
 
 def parser() -> argparse.ArgumentParser:

@@ -20,6 +20,7 @@ from typing import Any
 import nbformat
 
 from lazyutils import pages, pipeline, run, site
+from lazyutils.command import exit_code
 from lazyutils.errors import ClearError
 from lazyutils.sources import statements
 
@@ -167,12 +168,8 @@ def main(arguments: list[str] | None = None) -> int:
     """Publish from the command line."""
     parser = argparse.ArgumentParser(prog="python -m lazyutils.publish", description=__doc__)
     parser.add_argument("run_dir", type=Path, help="a finished run, such as runs/full")
-    try:
-        publish(parser.parse_args(arguments).run_dir)
-    except ClearError as error:
-        sys.stderr.write(f"error: {error}\n")
-        return 2
-    return 0
+    options = parser.parse_args(arguments)
+    return exit_code(lambda: publish(options.run_dir))
 
 
 if __name__ == "__main__":

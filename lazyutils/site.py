@@ -14,14 +14,14 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import nbformat
-import yaml
 
 from lazyutils import pages, sitecheck
+from lazyutils.address import repository
+from lazyutils.command import exit_code
 from lazyutils.errors import ClearError, MissingArtefactError
 
 VENDOR = {
@@ -35,47 +35,6 @@ EDITION = ("tasks", "results", "edition.json")
 """What ``make publish`` puts below ``book/``."""
 PROBLEM = re.compile(r"^(?:(?P<place>\S.*?): )?(?:WARNING|ERROR|CRITICAL): (?P<text>.+)$", re.MULTILINE)
 Report = Callable[[str], None]
-
-
-@dataclass(frozen=True)
-class Repository:
-    """The repo's own address, from ``repository`` in ``_config.yml``."""
-
-    owner: str
-    name: str
-    branch: str
-
-    @property
-    def url(self) -> str:
-        """``https://github.com/OWNER/NAME``."""
-        return f"https://github.com/{self.owner}/{self.name}"
-
-    def launch(self, task: str) -> dict[str, str]:
-        """Where Colab and Kaggle open the clean notebook of ``task``."""
-        place = f"{self.owner}/{self.name}"
-        raw = f"https://raw.githubusercontent.com/{place}/{self.branch}/notebooks/{task}.ipynb"
-        return {
-            "Colab": f"https://colab.research.google.com/github/{place}/blob/{self.branch}/notebooks/{task}.ipynb",
-            "Kaggle": f"https://kaggle.com/kernels/welcome?src={raw}",
-        }
-
-
-def repository(root: Path) -> Repository | None:
-    """The address in ``_config.yml``, None while it is unset.
-
-    Raises:
-        ClearError: it is no ``https://github.com/OWNER/REPO``.
-    """
-    settings = yaml.safe_load((root / "_config.yml").read_text(encoding="utf-8")).get("repository", {})
-    url = settings.get("url") or ""
-    if not url:
-        return None
-    match = re.fullmatch(r"https://github\.com/([\w.-]+)/([\w.-]+?)(?:\.git)?/?", url)
-    if match is None:
-        raise ClearError(
-            f"repository.url in _config.yml is {url!r}: write https://github.com/OWNER/REPO, or leave it empty"
-        )
-    return Repository(match[1], match[2], settings.get("branch") or "main")
 
 
 def build(run_dir: Path | None = None, root: Path = Path(), report: Report = print) -> Path:
@@ -163,11 +122,13 @@ def read_task(task: str, notebooks: Path, results: Path, root: Path) -> tuple[nb
 
 
 def refuse_stale(task: str, executed: nbformat.NotebookNode, root: Path) -> None:
-    """Raise unless the page ran the very code of the clean notebook."""
+    """Raise unless the page ran the very code of the clean notebook; how lazyutils gets installed is no part of it."""
     clean = nbformat.read(root / "notebooks" / f"{task}.ipynb", as_version=4)
     ran = {cell.source.strip() for cell in executed.cells if cell.cell_type == "code"}
     for number, cell in enumerate(clean.cells, start=1):
-        if cell.cell_type == "code" and cell.source.strip() not in ran:
+        if cell.cell_type != "code" or "bootstrap" in cell.metadata.get("tags", []):
+            continue
+        if cell.source.strip() not in ran:
             raise ClearError(f"page {task} is stale: cell {number} of notebooks/{task}.ipynb has changed since it ran")
 
 
@@ -229,12 +190,8 @@ def main(arguments: list[str] | None = None) -> int:
     """Build the site from the command line."""
     parser = argparse.ArgumentParser(prog="python -m lazyutils.site", description=__doc__)
     parser.add_argument("run_dir", nargs="?", type=Path, help="a finished run (default: the published edition)")
-    try:
-        build(parser.parse_args(arguments).run_dir)
-    except ClearError as error:
-        sys.stderr.write(f"error: {error}\n")
-        return 2
-    return 0
+    options = parser.parse_args(arguments)
+    return exit_code(lambda: build(options.run_dir))
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ from docutils.nodes import document
 from sphinx.application import Sphinx
 from sphinx.config import Config
 
-from lazyutils.site import repository
+from lazyutils.address import repository
 
 
 def setup(app: Sphinx) -> dict[str, Any]:
