@@ -8,7 +8,6 @@ afterwards as they were, also when something fails.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -16,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lazyutils.errors import ClearError
-from lazyutils.hooks import check_images, find_layer
+from lazyutils.hooks import captured, check_images, find_layer, frozen
 
 Targets = Tensor | int | None
 """One class an image (``int64 [N]``), one class for all, or None for the predicted class of each."""
@@ -112,14 +111,14 @@ def to_display(raw: Tensor, size: torch.Size | tuple[int, int]) -> Tensor:
         size: height and width of the result.
     """
     small = scale(raw.relu())
-    large = F.interpolate(small[:, None], size=tuple(size), mode="bilinear", align_corners=False)[:, 0]
-    return scale(large.clamp(min=0))
+    large = F.interpolate(small[None], size=tuple(size), mode="bilinear", align_corners=False)[0]
+    return scale(large)
 
 
 def scale(maps: Tensor) -> Tensor:
     """Each of ``maps [N, h, w]`` shifted to a minimum of 0 and divided by its maximum; constants become 0."""
-    shifted = maps - maps.amin(dim=(1, 2), keepdim=True)
-    return shifted / (EPSILON + shifted.amax(dim=(1, 2), keepdim=True))
+    low, high = (bound(dim=(1, 2), keepdim=True) for bound in (maps.amin, maps.amax))
+    return (maps - low).div_(EPSILON + (high - low))
 
 
 def layer_gradients(model: nn.Module, layer: str, images: Tensor, targets: Targets = None) -> LayerGradients:
@@ -134,13 +133,12 @@ def layer_gradients(model: nn.Module, layer: str, images: Tensor, targets: Targe
     Raises:
         ClearError: the layer gives no spatial maps, runs not exactly once, or does not reach the logits.
     """
-    module = find_layer(model, layer)
-    with evaluating(model), cut_at(module) as outputs:
+    with frozen(model), captured(model, [layer], cut=True) as record:
         logits = model(images)
-        if len(outputs) != 1:
-            raise ClearError(f"layer {layer!r} runs {len(outputs)} times in a forward pass: choose one that runs once")
-        (activations,) = outputs
-        if not isinstance(activations, Tensor) or activations.dim() != 4:
+        if layer not in record:
+            raise ClearError(f"layer {layer!r} does not run in a forward pass: choose one that does")
+        activations = record[layer]
+        if activations.dim() != 4:
             raise ClearError(f"layer {layer!r} has no spatial maps [N, K, h, w]: choose a convolutional layer")
         classes = as_classes(targets, logits)
         scores = logits.gather(1, classes[:, None]).sum()  # images are independent: one backward serves all
@@ -148,43 +146,6 @@ def layer_gradients(model: nn.Module, layer: str, images: Tensor, targets: Targe
     if gradients is None:
         raise ClearError(f"layer {layer!r} does not reach the logits: choose one that does")
     return LayerGradients(activations.detach(), gradients, logits.detach(), classes)
-
-
-@contextmanager
-def cut_at(module: nn.Module) -> Iterator[list[Tensor]]:
-    """Record gradients only behind ``module``, and collect its outputs; the hook never outlives the block.
-
-    The collected output is a leaf of its own, and the network goes on with a copy of it: an operation
-    in place behind the module (``ReLU(inplace=True)``, ``+=``) changes the copy.
-    """
-    outputs: list[Tensor] = []
-
-    def hook(_module: nn.Module, _inputs: tuple, output: Tensor) -> Tensor:
-        if not isinstance(output, Tensor):
-            outputs.append(output)
-            return output
-        outputs.append(output.detach().clone().requires_grad_())
-        torch.set_grad_enabled(True)  # until the surrounding no_grad ends
-        return outputs[-1].clone()
-
-    handle = module.register_forward_hook(hook)
-    try:
-        with torch.no_grad():
-            yield outputs
-    finally:
-        handle.remove()
-
-
-@contextmanager
-def evaluating(model: nn.Module) -> Iterator[None]:
-    """Evaluation mode inside the block; every submodule's own mode afterwards."""
-    modes = [(module, module.training) for module in model.modules()]
-    model.eval()
-    try:
-        yield
-    finally:
-        for module, mode in modes:
-            module.training = mode
 
 
 def batches(model: nn.Module, images: Tensor, targets: Targets, batch_size: int) -> Iterator[tuple[Tensor, Targets]]:

@@ -38,7 +38,7 @@ def check_images(model: nn.Module, images: Tensor) -> None:
     devices = {parameter.device for parameter in model.parameters()} - {images.device}
     if devices:
         raise ClearError(f"the model is on {devices.pop()}, the images on {images.device}: move one with .to(device)")
-    if not torch.isfinite(images).all():
+    if not torch.stack(images.aminmax()).isfinite().all():  # NaN is passed on; one pass over the pixels
         raise ClearError("the images hold NaN or infinite values: give finite pixels in [0, 1]")
 
 
@@ -59,19 +59,26 @@ def captured(model: nn.Module, layers: Sequence[str], cut: bool = False) -> Iter
 
     Args:
         layers: names as in ``layer_names``.
-        cut: record leaves that require a gradient, so that a backward pass ends at the layer.
+        cut: record leaves that require a gradient. A backward pass ends there, and what lies before the layers runs
+            without autograd. For one forward pass.
 
     Yields:
         A dictionary, filled by each forward pass: layer name to activation.
 
     Raises:
-        ClearError: unknown layer.
+        ClearError: unknown layer; while running, a layer whose output is no tensor, or a cut one that runs again.
     """
     record: dict[str, Tensor] = {}
 
     def hook_for(name: str) -> Callable[..., Tensor]:
         def hook(_module: nn.Module, _inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
+            if not isinstance(output, Tensor):
+                raise ClearError(f"layer {name!r} puts out no single tensor: choose another layer")
+            if cut and name in record:
+                raise ClearError(f"layer {name!r} runs more than once in a forward pass: choose one that runs once")
             record[name] = output.detach().requires_grad_() if cut else output
+            if cut:
+                torch.set_grad_enabled(True)  # until the body ends
             return record[name].clone()
 
         return hook
@@ -79,7 +86,8 @@ def captured(model: nn.Module, layers: Sequence[str], cut: bool = False) -> Iter
     modules = {name: find_layer(model, name) for name in layers}
     handles = [module.register_forward_hook(hook_for(name)) for name, module in modules.items()]
     try:
-        yield record
+        with torch.set_grad_enabled(torch.is_grad_enabled() and not cut):
+            yield record
     finally:
         for handle in handles:
             handle.remove()

@@ -20,12 +20,12 @@ from lazyutils.gradcam import (
     Targets,
     as_classes,
     batches,
-    evaluating,
     layer_gradients,
     scale,
     to_display,
     weighted_sum,
 )
+from lazyutils.hooks import frozen
 
 GRAY = 0.5
 """Baseline where evidence is absent: mid-grey, the zero of the networks' own normalisation."""
@@ -86,7 +86,7 @@ def layer_cam(activations: Tensor, gradients: Tensor) -> Tensor:
 
 def pixel_gradients(model: nn.Module, images: Tensor, targets: Targets) -> tuple[Tensor, Tensor]:
     """``dy/dx`` of each image's target logit, ``[N, 3, H, W]``, and the classes ``int64 [N]``."""
-    with evaluating(model), torch.enable_grad():
+    with frozen(model), torch.enable_grad():
         pixels = images.detach().clone().requires_grad_()
         logits = model(pixels)
         classes = as_classes(targets, logits)
@@ -131,7 +131,7 @@ def occlusion(
     ``stride`` in pixels; the last row and column of patches end at the border.
     """
     height, width = images.shape[2:]
-    with evaluating(model), torch.no_grad():
+    with frozen(model), torch.no_grad():
         logits = model(images)
         classes = as_classes(targets, logits)[:, None]
         before = logits.gather(1, classes)

@@ -13,8 +13,8 @@ from torch import nn
 
 from lazyutils import models
 from lazyutils.errors import ClearError
-from lazyutils.gradcam import GradCAM, cut_at, evaluating, layer_gradients, to_display
-from lazyutils.hooks import find_layer
+from lazyutils.gradcam import GradCAM, layer_gradients, to_display
+from lazyutils.hooks import captured, find_layer, frozen
 
 NETWORKS = {
     "LazyCNN": ({}, ("conv1", "conv2", "conv3")),
@@ -63,17 +63,20 @@ def test_raw_map_equals_captum_for_every_class(name, layer):
         assert (raw - reference.attribute(images, target)[:, 0]).abs().max() < 1e-7
 
 
-@pytest.mark.parametrize(("precision", "tolerance"), [(torch.float64, 1e-6), (torch.float32, 1e-4)])
+@pytest.mark.parametrize("precision", [torch.float64, torch.float32])
 @pytest.mark.parametrize(("name", "layer"), CASES)
-def test_displayed_map_equals_the_grad_cam_package_for_every_class(name, layer, precision, tolerance):
-    """Where evidence cancels, scaling magnifies float32 rounding (typically 1e-5); double precision shows the truth."""
-    model, images = network(name).to(precision), pictures(12).to(precision)
+def test_displayed_map_equals_the_grad_cam_package_for_every_class(name, layer, precision):
+    """Every map in double precision; in float32 those whose evidence doesn't cancel to a tenth of its terms or less."""
+    model, images = network(name).to(precision), pictures(12 if name != "ResNet18" else 3).to(precision)
     peer = copy.deepcopy(model)
     with PackageGradCAM(peer, [find_layer(peer, layer)]) as package:
         for target in range(10):
             theirs = torch.from_numpy(package(images, [ClassifierOutputTarget(target)] * len(images)))
-            ours = GradCAM(model, layer)(images, target).displayed
-            assert (ours - theirs).abs().max() < tolerance
+            ours = GradCAM(model, layer)(images, target)
+            seen = layer_gradients(model, layer, images, target)
+            terms = (seen.gradients.mean((2, 3), keepdim=True) * seen.activations).abs().sum(1).amax((1, 2))
+            clear = (ours.raw.amax((1, 2)) > 0.1 * terms) | (precision is torch.float64)
+            assert (ours.displayed - theirs)[clear].abs().lt(1e-5).all()
 
 
 def test_resizing_before_scaling_would_differ():
@@ -189,7 +192,8 @@ def test_everything_is_as_it_was_after_an_exception():
         with pytest.raises((ClearError, RuntimeError)):
             GradCAM(model, "conv3")(**failing)
         assert state(model) == before
-    with pytest.raises(KeyboardInterrupt), evaluating(model), cut_at(model.conv1):
+    with pytest.raises(KeyboardInterrupt), frozen(model), captured(model, ["conv1"], cut=True):
+        model(pictures(2))
         raise KeyboardInterrupt
     assert state(model) == before
 
@@ -223,7 +227,7 @@ class Twice(nn.Module):
         return self.twice(self.twice(x)).mean((2, 3))
 
 
-@pytest.mark.parametrize(("layer", "says"), [("twice", "runs 2 times"), ("never", "runs 0 times"), ("lost", "reach")])
+@pytest.mark.parametrize(("layer", "says"), [("twice", "more than once"), ("never", "does not run"), ("lost", "reach")])
 def test_a_layer_that_does_not_run_once_on_the_way_is_refused(layer, says):
     with pytest.raises(ClearError, match=says):
         GradCAM(Twice(), layer)(pictures(1))

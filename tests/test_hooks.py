@@ -44,8 +44,11 @@ def test_an_operation_in_place_behind_the_layer_changes_nothing():
 def test_cut_ends_the_backward_pass_at_the_layer():
     model = models.build("LazyCNN", 0).requires_grad_(False)
     images = IMAGES.clone().requires_grad_()
+    before = []
+    model.conv1.register_forward_hook(lambda _module, _inputs, output: before.append(output.requires_grad))
     with hooks.captured(model, ["conv2"], cut=True) as record:
         logits = model(images)
+    assert before == [False] and torch.is_grad_enabled()
     (gradient,) = torch.autograd.grad(logits.sum(), record["conv2"])
     assert gradient.shape == record["conv2"].shape and record["conv2"].is_leaf
 
