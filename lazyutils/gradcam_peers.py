@@ -56,24 +56,29 @@ def compare(model: nn.Module, layers: Sequence[str], images: Tensor, classes: in
     """Largest differences over all images, places and target classes.
 
     The displayed maps are compared twice: in the network's own float32, and in double precision. Where the
-    evidence for a class nearly cancels, scaling to 0-1 blows up the float32 rounding of either side.
+    evidence for a class nearly cancels, scaling to 0-1 blows up the float32 rounding of either side: captum sums in
+    torch's order, as this book does, the package in numpy's, and nobody can agree with both to the last bit.
 
     Returns:
         One row a layer: ``layer``, ``maps`` (number compared), ``raw`` (against captum), ``largest`` (raw value, to
-        judge ``raw`` by), ``float32`` and ``displayed`` (against the grad-cam package, in double precision).
+        judge ``raw`` by), ``float32`` and ``displayed`` (against the grad-cam package, the latter in double
+        precision), ``rounding`` (the package's float32 against its own double precision).
     """
     single, double = copy.deepcopy(model), copy.deepcopy(model).double()
     rows = []
     for layer in layers:
-        worst = {"raw": 0.0, "largest": 0.0, "float32": 0.0, "displayed": 0.0}
+        worst = dict.fromkeys(("raw", "largest", "float32", "rounding", "displayed"), 0.0)
         for target in range(classes):
             everyone = torch.full((len(images),), target, device=images.device)
             ours = GradCAM(single, layer)(images, everyone)
+            theirs = package(single, layer, images, everyone)
+            exact = [way(double, layer, images.double(), everyone) for way in (book, package)]
             found = {
                 "raw": gap(ours.raw, captum_raw(single, layer, images, everyone)),
                 "largest": ours.raw.abs().max().item(),
-                "float32": gap(ours.displayed, package(single, layer, images, everyone)),
-                "displayed": gap(*(way(double, layer, images.double(), everyone) for way in (book, package))),
+                "float32": gap(ours.displayed, theirs),
+                "rounding": gap(theirs, exact[1]),
+                "displayed": gap(*exact),
             }
             worst = {name: max(value, found[name]) for name, value in worst.items()}
         rows.append({"layer": layer, "maps": classes * len(images), **worst})
