@@ -7,8 +7,9 @@ import math
 import torch
 from torch import Tensor, nn
 
-from lazyutils.attacks import Active, AttackResult, finite_logits, in_batches, prepared, seen, shortfall
+from lazyutils.attacks import Active, AttackResult, finite_logits, in_batches, prepared, seen
 from lazyutils.errors import ClearError
+from lazyutils.goals import shortfall
 
 FIRST_SHARE = 0.8  # part of the image that the first square covers
 HALVINGS = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)  # of 10,000 queries: when the share is halved

@@ -11,9 +11,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from lazyutils.attacks import Active, Constraint, reached, shortfall
+from lazyutils.attacks import Active, Constraint
 from lazyutils.data import palette_tensor
 from lazyutils.errors import ClearError
+from lazyutils.goals import reached, shortfall
 from lazyutils.training import predict
 
 PROJECTIONS = 25  # bisections for the mean of a clamped perturbation

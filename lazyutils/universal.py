@@ -8,8 +8,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from lazyutils.attacks import check_pixels, finite_logits, reached
+from lazyutils.attacks import check_pixels, finite_logits
 from lazyutils.errors import ClearError
+from lazyutils.goals import reached
 from lazyutils.hooks import frozen
 from lazyutils.training import predict
 
@@ -21,7 +22,7 @@ def universal_perturbation(
     eps: float,
     *,
     epochs: int = 10,
-    batch_size: int = 100,
+    batch_size: int = 25,
     alpha: float = 0.1,
     confidence: float = 0.9,
     seed: int = 0,

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from lazyutils import attacks, blackbox, models, training
+from lazyutils import attacks, blackbox, goals, models, training
 from lazyutils.errors import ClearError
 
 
@@ -201,7 +201,7 @@ def test_images_already_there_take_no_step(victim, prey):
 def test_shortfall_is_negative_exactly_at_the_goal(confidence, seed):
     logits = 3 * torch.randn(50, 10, generator=seeded(seed), dtype=torch.float64)
     target = torch.randint(0, 10, (50,), generator=seeded(seed + 1))
-    assert torch.equal(attacks.shortfall(logits, target, confidence) < 0, attacks.reached(logits, target, confidence))
+    assert torch.equal(goals.shortfall(logits, target, confidence) < 0, goals.reached(logits, target, confidence))
 
 
 @given(eps=st.floats(0, 1), seed=st.integers(0, 999))
