@@ -13,11 +13,13 @@ from torch import Tensor, nn
 from lazyutils import attacks, blackbox, perturbations, universal
 from lazyutils.attack_peers import fmn_minimal_eps
 from lazyutils.attacks import AttackResult
-from lazyutils.data import ColoredDigits, load
+from lazyutils.data import ColoredDigits, load, stratified_split
 from lazyutils.errors import ClearError
 from lazyutils.training import predict
 
 Models = Mapping[str, nn.Module]
+SPLIT = (12000, 3000, 0)
+"""Training and validation images and seed of the first networks of Tasks 1 and 4."""
 STRONG = {"loss": "margin", "momentum": 0.75}
 """PGD at its strongest where the answer alone counts: smooth steps between the rivals."""
 
@@ -59,6 +61,21 @@ def of_digit(path: Path, split: str, digit: int, count: int) -> ColoredDigits:
     if not len(index):
         raise ClearError(f"the {split} set has no image of {digit}: choose another source")
     return load(path, split, index)
+
+
+def unseen_easy(path: Path, count: int, digit: int | None = None) -> ColoredDigits:
+    """At most ``count`` easy images, of one digit or of all, that no network of the book was trained on."""
+    with safe_open(path, framework="pt") as file:
+        labels = file.get_tensor("easy.labels")
+    _, validation = stratified_split(labels, *SPLIT)
+    kept = validation if digit is None else validation[labels[validation] == digit]
+    return load(path, "easy", kept[:count])
+
+
+def trained_on(path: Path, count: int) -> Tensor:
+    """Positions ``int64 [M]`` of at most ``count`` of the easy images that the networks were trained on."""
+    with safe_open(path, framework="pt") as file:
+        return stratified_split(file.get_tensor("easy.labels"), *SPLIT)[0][:count]
 
 
 def joined(*parts: ColoredDigits) -> ColoredDigits:
@@ -190,9 +207,9 @@ def surfaces(models: Models, image: Tensor, goal: Goal, eps: float, seed: int) -
 
 
 def masking_checks(
-    models: Models, images: Tensor, goal: Goal, eps: float, *, restarts: int, queries: int, seed: int
+    models: Models, images: Tensor, goal: Goal, radii: Mapping[str, float], *, restarts: int, queries: int, seed: int
 ) -> dict[str, dict[str, float]]:
-    """Would the gradients lie? For each network, success of the bare answer within ``eps`` (Athalye et al. 2018).
+    """Would the gradients lie? For each network, success of the bare answer within its radius (Athalye et al. 2018).
 
     ``pgd`` once, ``restarts`` with random restarts, ``square`` without gradients, ``unbounded`` with a radius of 1
     (anything below 1 is suspicious), and ``zero_gradient``, the share of images with no gradient at all.
@@ -200,7 +217,7 @@ def masking_checks(
     labels = torch.full((len(images),), goal.source, device=images.device)
     found = {}
     for name, model in models.items():
-        given = (model, images, labels, goal.target)
+        given, eps = (model, images, labels, goal.target), radii[name]
         options = {"steps": goal.pgd_steps, "confidence": 0.0, **STRONG}
         generator = torch.Generator().manual_seed(seed)
         runs = {
@@ -211,7 +228,7 @@ def masking_checks(
         }
         shares = {key: result.success.double().mean().item() for key, result in runs.items()}
         still = attacks.fgsm(*given, 0.1).linf == 0
-        found[name] = {**shares, "zero_gradient": still.double().mean().item()}
+        found[name] = {"radius": eps, **shares, "zero_gradient": still.double().mean().item()}
     return found
 
 
@@ -266,6 +283,11 @@ def medians(radii: Mapping[str, Mapping[str, Tensor]]) -> dict[str, dict[str, fl
         }
         for name, row in radii.items()
     }
+
+
+def strongest(radii: Mapping[str, Mapping[str, Tensor]], largest: float) -> dict[str, float]:
+    """``[network]``: the median radius of the method that needs least, at most ``largest``."""
+    return {name: min(largest, *(values.median().item() for values in row.values())) for name, row in radii.items()}
 
 
 def easier(radii: Mapping[str, float]) -> str:

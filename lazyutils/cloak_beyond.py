@@ -31,19 +31,22 @@ class Attempt:
     """Optuna's universal perturbation beside a gradient's that looked at the images as often.
 
     ``history`` holds the best mean probability of the target after each trial; ``nothing`` and ``gradient`` are that
-    probability without any perturbation and with the gradient's. ``fooled`` is Optuna's share of fooled images.
+    probability without any perturbation and with the gradient's. ``fooled`` and ``gradient_fooled`` are their shares of
+    unseen images, all read correctly before, that get the target as the bare answer.
     """
 
     history: list[float]
     nothing: float
     gradient: float
     fooled: float
+    gradient_fooled: float
 
 
 def study_attempt(
     model: nn.Module,
     digits: ColoredDigits,
     images: Tensor,
+    unseen: Tensor,
     goal: Goal,
     *,
     eps: float,
@@ -56,6 +59,7 @@ def study_attempt(
     Args:
         digits: images of all digits, to draw the start from.
         images: ``float32 [N, 3, H, W]``, the sources that the perturbation is tuned on.
+        unseen: ``float32 [M, 3, H, W]``, other sources that the network reads.
     """
     start = universal.study_start(model, digits.images, digits.labels, goal.source, goal.target)
     found = optuna_perturbation(model, images, goal.target, eps, start, trials=trials, cells=cells, seed=seed)
@@ -65,8 +69,11 @@ def study_attempt(
     def score(delta: Tensor) -> float:
         return predict(model, (images + delta).clamp(0, 1)).softmax(1)[:, goal.target].mean().item()
 
-    fooled = universal.universal_success(model, images, goal.target, found.delta, 0.0).double().mean().item()
-    return Attempt(found.history, score(torch.zeros_like(gradient)), score(gradient), fooled)
+    def share(delta: Tensor) -> float:
+        return universal.universal_success(model, unseen, goal.target, delta, 0.0).double().mean().item()
+
+    nothing = score(torch.zeros_like(gradient))
+    return Attempt(found.history, nothing, score(gradient), share(found.delta), share(gradient))
 
 
 def universal_curves(
@@ -94,15 +101,30 @@ def universal_curves(
     return found
 
 
+def telling(curves: Mapping[str, Sequence[Mapping[str, float]]], radii: Sequence[float]) -> dict[str, float]:
+    """``[network]``: the radius at which ``universal_curves`` comes nearest to half of the images."""
+    return {
+        name: min(zip(points, radii, strict=True), key=lambda point: abs(point[0]["answer"] - 0.5))[1]
+        for name, points in curves.items()
+    }
+
+
 def universal_by_color(
-    models: Models, train: ColoredDigits, held_out: Mapping[str, ColoredDigits], goal: Goal, *, eps: float, epochs: int
+    models: Models,
+    train: ColoredDigits,
+    held_out: Mapping[str, ColoredDigits],
+    goal: Goal,
+    *,
+    radii: Mapping[str, float],
+    epochs: int,
 ) -> dict[str, Tensor]:
     """``[network]``: bare-answer success ``[2, 10]`` on each background, NaN where nothing is eligible.
 
-    Row 0: one perturbation for all backgrounds; row 1: one made for that background alone.
+    Row 0: one perturbation for all backgrounds; row 1: one made for that background alone. A radius a network.
     """
     found = {name: torch.full((2, 10), torch.nan) for name in models}
     for name, model in models.items():
+        eps = radii[name]
         everywhere = universal.universal_perturbation(model, train.images, goal.target, eps, epochs=epochs)
         for color in held_out[name].colors.unique().tolist():
             same = recolor(train, torch.full_like(train.colors, color), seed=color)

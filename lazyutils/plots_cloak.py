@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from lazyutils.attacks import AttackResult
 from lazyutils.cloak import Attacked, Drawing, Goal, easier, rounded_success, shares_fooled
 from lazyutils.cloak_beyond import Attempt
+from lazyutils.data import COLOR_NAMES
 from lazyutils.perturbations import success_curve
 from lazyutils.plots import COLOR, DIGIT, INK, NEITHER, REFERENCE, color_ticks, draw_image, percent
 from lazyutils.training import predict
@@ -119,6 +120,7 @@ def radius_boxes(radii: Mapping[str, Mapping[str, Tensor]], largest: float, titl
 def masking_table(checks: Mapping[str, Mapping[str, float]], restarts: int, queries: int) -> Markdown:
     """One row a check, one column a network, percent of images."""
     names = {
+        "radius": "radius, the median image's",
         "pgd": "PGD from the image",
         "restarts": f"and {restarts} random restarts",
         "square": f"Square attack, no gradient, {queries} queries",
@@ -126,6 +128,7 @@ def masking_table(checks: Mapping[str, Mapping[str, float]], restarts: int, quer
         "zero_gradient": "images without any gradient",
     }
     rows = [[label, *(percent(checks[name][key]) for name in checks)] for key, label in names.items()]
+    rows[0][1:] = [f"{checks[name]['radius']:.3f}" for name in checks]
     return table(["check", *(NAMES[name] for name in checks)], rows)
 
 
@@ -224,6 +227,49 @@ def likeness(found: Mapping[str, Drawing], target: int) -> Figure:
     return figure
 
 
+def likeness_sentence(found: Mapping[str, Drawing], target: int) -> Markdown:
+    """Which colour and which digit each network's perturbations resemble most, and how the target ranks."""
+    said = []
+    for name, drawing in found.items():
+        color, digit = (values.nan_to_num(-1).argmax().item() for values in (drawing.colors, drawing.shapes))
+        places = [1 + int((values > values[target]).sum()) for values in (drawing.colors, drawing.shapes)]
+        said.append(
+            f"{NAMES[name]}: the tint leans to **{COLOR_NAMES[color]}** ({COLOR_NAMES[target]}: place {places[0]}) "
+            f"and the ink to **{digit}** ({target}: place {places[1]})"
+        )
+    return Markdown("; ".join(said) + ".")
+
+
+def attempt_sentence(attempt: Attempt, unseen: int) -> Markdown:
+    """What the two universal perturbations are worth on images that neither saw."""
+    return Markdown(
+        f"Of {unseen} unseen images that LazyCNN reads, Optuna's best perturbation fools "
+        f"**{percent(attempt.fooled)}**, the gradient's **{percent(attempt.gradient_fooled)}**."
+    )
+
+
+def color_sentence(found: Mapping[str, Tensor]) -> Markdown:
+    """How much a perturbation of their own helps the backgrounds, the mean over them."""
+    means = {name: values.nanmean(1).tolist() for name, values in found.items()}
+    said = ", ".join(f"{percent(one)} → {percent(own)} ({NAMES[name]})" for name, (one, own) in means.items())
+    return Markdown(
+        f"The mean over the backgrounds, one perturbation for all → one for each: {said}. If the study's reason were "
+        "the whole one, the second number would be near 100%."
+    )
+
+
+def tools_sentence(radii: Mapping[str, float | None]) -> Markdown:
+    """The median radius that each attack needs on the lazy network."""
+    said = ", ".join(
+        f"{method} {'more than was searched' if value is None else f'{value:.3f}'}" for method, value in radii.items()
+    )
+    return Markdown(
+        f"What each attack needs for the bare answer of LazyCNN's median image: {said}. Where "
+        "several rivals are level with the target, each plain step that beats one loses to another; momentum smooths "
+        "that."
+    )
+
+
 def search_history(attempt: Attempt) -> Figure:
     """Optuna's best score so far, with the scores of no perturbation and of the gradient's one."""
     history, nothing, gradient = attempt.history, attempt.nothing, attempt.gradient
@@ -251,7 +297,7 @@ def universal_lines(curves: Mapping[str, Sequence[Mapping[str, float]]], radii: 
     return figure
 
 
-def universal_colors(found: Mapping[str, Tensor], eps: float) -> Figure:
+def universal_colors(found: Mapping[str, Tensor], radii: Mapping[str, float]) -> Figure:
     """Success on each background: one perturbation for all of them, and one for each."""
     figure, axes = plt.subplots(figsize=(9, 1.2 + 0.42 * 2 * len(found)))
     values = 100 * torch.cat(list(found.values())).cpu()
@@ -260,12 +306,13 @@ def universal_colors(found: Mapping[str, Tensor], eps: float) -> Figure:
         text = "–" if np.isnan(value) else f"{value:.0f}"
         dark = not np.isnan(value) and value <= 55
         axes.text(column + 0.5, row + 0.5, text, ha="center", va="center", size=8, color="white" if dark else "black")
-    labels = [f"{NAMES[name]} · {kind}" for name in found for kind in ("one for all", "one for this colour")]
+    kinds = ("one for all", "one for this colour")
+    labels = [f"{NAMES[name]}, eps {radii[name]} · {kind}" for name in found for kind in kinds]
     axes.set_yticks(np.arange(len(labels)) + 0.5, labels)
     axes.invert_yaxis()
     color_ticks(axes, "x")
     axes.tick_params(length=0)
-    axes.set_title(f"Unseen images fooled, by background, eps {eps}")
+    axes.set_title("Unseen images fooled, by background")
     figure.colorbar(drawn, ax=axes, label="% fooled", pad=0.02)
     return figure
 
