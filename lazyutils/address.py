@@ -19,7 +19,7 @@ import yaml
 from lazyutils.command import exit_code
 from lazyutils.errors import ClearError
 
-BADGES = re.compile(r"(<!-- address [^\n]*-->\n).*?(?=<!-- /address -->)", re.DOTALL)
+BADGES = re.compile(r"(<!-- address:[^\n]*-->\n).*?(?=<!-- /address -->)", re.DOTALL)
 BOOTSTRAP = re.compile(r'(# %% tags=\["bootstrap"\]\n).*?(?=\n\n# %%)', re.DOTALL)
 NOT_INSTALLED = """\
     raise SystemExit("The book's package is not installed: run `pip install .` in the book's folder first") from None"""
@@ -86,7 +86,7 @@ def badges(address: Repository, task: str) -> str:
 def readme(text: str, address: Repository | None, task: str) -> str:
     """The README with badges between its markers and the address in its BibTeX entry, or without both."""
     if not BADGES.search(text):
-        raise ClearError("README.md has no place for badges: add `<!-- address -->` and `<!-- /address -->` lines")
+        raise ClearError("README.md has no place for badges: add `<!-- address: -->` and `<!-- /address -->` lines")
     text = BADGES.sub(lambda place: place[1] + (badges(address, task) if address else ""), text)
     text = re.sub(r"(?m)^  url = .*\n", "", text)
     return re.sub(r"(?m)^(  year = .*\n)", rf"\1  url = {{{address.url}}},\n", text) if address else text

@@ -19,7 +19,7 @@ Cell = tuple[str, str, tuple[str, ...]]
 
 def cells(path: Path) -> list[Cell]:
     """Type, source and sorted tags of every cell of a ``.py`` or ``.ipynb`` notebook."""
-    notebook = jupytext.read(path)
+    notebook = jupytext.read(path, fmt="py:percent" if path.suffix == ".py" else "ipynb")
     return [
         (cell.cell_type, cell.source.rstrip(), tuple(sorted(cell.metadata.get("tags", [])))) for cell in notebook.cells
     ]
@@ -43,7 +43,18 @@ def problems(source: Path) -> list[str]:
 
 def update(source: Path) -> None:
     """Derive the ``.ipynb`` from the ``.py``; ids of unchanged cells stay."""
-    command = [sys.executable, "-m", "jupytext", "--to", "ipynb", "--update", "--quiet", str(source)]
+    command = [
+        sys.executable,
+        "-m",
+        "jupytext",
+        "--from",
+        "py:percent",
+        "--to",
+        "ipynb",
+        "--update",
+        "--quiet",
+        str(source),
+    ]
     subprocess.run(command, check=True)
 
 
