@@ -18,6 +18,10 @@ from lazyutils.errors import ClearError
 
 CLIP_NORM = 1.0
 """The study's bound on the norm of a step's gradient."""
+REVIVING = 0.8
+"""Share of the epochs after which silent latents may start anew; in the rest all of them settle."""
+REVIEWED = 2000
+"""States among which a silent latent looks for its new start."""
 
 
 class SparseAutoencoder(nn.Module):
@@ -40,8 +44,8 @@ class SparseAutoencoder(nn.Module):
         """Learn the scaling (and a first bias) from the training states ``x [N, D]``."""
         raise NotImplementedError
 
-    def pre_activations(self, x: Tensor) -> Tensor:
-        """What each latent sees of the states ``[N, D]``, before any threshold: ``[N, K]``."""
+    def reading(self) -> tuple[Tensor, Tensor]:
+        """Weight ``[K, D]`` and bias ``[K]`` with which the latents read raw states."""
         raise NotImplementedError
 
     def activate(self, a: Tensor) -> Tensor:
@@ -58,6 +62,13 @@ class SparseAutoencoder(nn.Module):
 
     def project(self) -> None:
         """Restore the constraints on the weights after a step."""
+
+    def revive(self, x: Tensor, generator: torch.Generator) -> None:
+        """Give latents that training has left silent a new start; ``x [N, D]`` are its states."""
+
+    def pre_activations(self, x: Tensor) -> Tensor:
+        """What each latent sees of the states ``[N, D]``, before any threshold: ``[N, K]``."""
+        return F.linear(x, *self.reading())
 
     def encode(self, x: Tensor) -> Tensor:
         """Latents ``[N, K]`` of states ``[N, D]``."""
@@ -100,9 +111,9 @@ class StudyAutoencoder(SparseAutoencoder):
         largest = x.amax(0)
         self.scale.copy_(torch.where(largest > 0, largest, torch.ones_like(largest)))
 
-    def pre_activations(self, x: Tensor) -> Tensor:
+    def reading(self) -> tuple[Tensor, Tensor]:
         """``W_e x / scale + b_e``."""
-        return self.encoder(x / self.scale)
+        return self.encoder.weight / self.scale, self.encoder.bias
 
     def activate(self, a: Tensor) -> Tensor:
         """``z = ReLU(a)``."""
@@ -163,10 +174,10 @@ class TopK(SparseAutoencoder):
         self.scale.copy_(spread)
         self.decoder.bias.data.copy_(mean / spread)
 
-    def pre_activations(self, x: Tensor) -> Tensor:
-        """``W_e (x - b_pre) + b_e``, ``[N, K]``; b_pre is the decoder's bias, moved into b_e to save a product."""
+    def reading(self) -> tuple[Tensor, Tensor]:
+        """``W_e (x / scale - b_pre) + b_e``; b_pre is the decoder's bias."""
         weight = self.encoder.weight
-        return F.linear(x / self.scale, weight, self.encoder.bias - weight @ self.decoder.bias)
+        return weight / self.scale, self.encoder.bias - weight @ self.decoder.bias
 
     def activate(self, a: Tensor) -> Tensor:
         """``z = TopK(a)``: exactly k non-zeros in each row."""
@@ -201,6 +212,24 @@ class TopK(SparseAutoencoder):
         values, index = a.masked_fill(~dead, -torch.inf).topk(count, dim=1)
         e_hat = torch.zeros_like(a).scatter(1, index, values) @ self.decoder.weight.T
         return (error - e_hat).square().sum() / error.square().sum().clamp(min=1e-12)
+
+    @torch.no_grad()
+    def revive(self, x: Tensor, generator: torch.Generator) -> None:
+        """Point dead latents at what is left of badly explained states.
+
+        Resampling of Bricken et al. 2023 ("Towards Monosemanticity"): a state is drawn by its squared loss. Encoder
+        and decoder start equal, as all latents do.
+        """
+        dead = (self.silent > self.dead_after).nonzero()[:, 0]
+        rows = torch.randperm(len(x), generator=generator)[:REVIEWED]
+        if not 0 < len(dead) <= len(rows):
+            return
+        error = x[rows] / self.scale - self.decoder(self.encode(x[rows]))
+        drawn = error.square().sum(1).square().add(1e-12).multinomial(len(dead), generator=generator)
+        direction = F.normalize(error[drawn], dim=1)
+        self.encoder.weight[dead], self.encoder.bias[dead] = direction, 0.0
+        self.decoder.weight[:, dead] = direction.T
+        self.silent[dead] = 0
 
     @torch.no_grad()
     def project(self) -> None:
@@ -289,6 +318,13 @@ def fit(
     optimizer.register_step_post_hook(lambda *_: autoencoder.project())
     steps = epochs * -(-len(x) // batch_size)
     scheduler = LambdaLR(optimizer, lambda step: min(1.0, (steps - step) / max(1, decay * steps)))
+    generator = torch.Generator().manual_seed(seed)
+
+    def after(epoch: int) -> bool | None:
+        if epoch <= REVIVING * epochs:
+            autoencoder.revive(x, generator)
+        return on_epoch(epoch) if on_epoch else None
+
     return training.fit(
         autoencoder,
         x,
@@ -299,7 +335,7 @@ def fit(
         seed=seed,
         loss=lambda model, batch: model.loss(batch.images),
         scheduler=scheduler,
-        on_epoch=on_epoch,
+        on_epoch=after,
     )
 
 

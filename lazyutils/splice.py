@@ -313,14 +313,15 @@ def preferred_inputs(place: Site | None, autoencoder: SparseAutoencoder, **optio
         options: of ``visualize.ascend``: steps, lr, seed, jitter, parametrization.
     """
     if place is None:
-        return visualize.ascend(own_latent(autoencoder, lambda images: images.flatten(1)), autoencoder.width, **options)
-    with fold.folded(place.model):
-        return visualize.ascend(own_latent(autoencoder, place.states), autoencoder.width, **options)
+        return visualize.ascend(own_latent(autoencoder, lambda images: images), autoencoder.width, **options)
+    with hooks.frozen(place.model), fold.folded(place.model):
+        return visualize.ascend(own_latent(autoencoder, place.before), autoencoder.width, **options)
 
 
 def own_latent(autoencoder: SparseAutoencoder, states: Callable[[Tensor], Tensor]) -> visualize.Objective:
-    """Image ``u``'s pre-activation of latent ``u``, ``[K]``, from K images; ``states`` maps images to ``[K, D]``."""
-    return lambda images: autoencoder.pre_activations(states(images)).diagonal()
+    """Image ``u``'s pre-activation of latent ``u``, ``[K]``, from K images; ``states`` maps images to ``[K, ...]``."""
+    weight, bias = (read.detach() for read in autoencoder.reading())
+    return lambda images: (states(images).flatten(1) * weight).sum(1) + bias
 
 
 def spatial_sd(images: Tensor) -> Tensor:

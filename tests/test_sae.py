@@ -171,7 +171,8 @@ def test_auxiliary_error_carries_no_gradient_to_live_latents() -> None:
     assert (gradient[: WIDTH // 2] == 0).all() and (gradient[WIDTH // 2 :] > 0).any()
 
 
-def test_dead_latents_come_back_to_life() -> None:
+def test_auxiliary_loss_wakes_dead_latents(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sae, "REVIVING", 0.0)
     x, _ = planted()
     shares = {}
     for alpha in (0.0, 1 / 32):
@@ -180,6 +181,29 @@ def test_dead_latents_come_back_to_life() -> None:
         sae.fit(autoencoder, x, epochs=20, learning_rate=3e-3)
         shares[alpha] = sae_metrics.quality(autoencoder, x)["dead_share"]
     assert shares[1 / 32] == 0 < shares[0.0]
+
+
+def test_silent_latents_start_anew_at_badly_explained_states() -> None:
+    x, _ = planted()
+    autoencoder = sae.build("topk", 24, 16, k=3)
+    autoencoder.adapt(x)
+    autoencoder.silent[:2] = len(x)
+    before = autoencoder.encoder.weight.detach().clone()
+    error = (x / autoencoder.scale - autoencoder.decoder(autoencoder.encode(x))).detach()
+    autoencoder.revive(x, torch.Generator().manual_seed(0))
+    assert torch.equal(autoencoder.encoder.weight[2:], before[2:]) and (autoencoder.silent == 0).all()
+    torch.testing.assert_close(autoencoder.encoder.weight[:2], autoencoder.decoder.weight[:, :2].T)
+    nearest = (F.normalize(autoencoder.encoder.weight[:2], dim=1) @ F.normalize(error, dim=1).T).max(1)
+    torch.testing.assert_close(nearest.values, torch.ones(2))
+    assert (autoencoder.encode(x)[:, :2] != 0).any(0).all()
+
+
+def test_training_leaves_no_latent_dead_without_the_auxiliary_loss() -> None:
+    x, _ = planted()
+    autoencoder = sae.build("topk", 24, 16, k=3, alpha=0.0)
+    autoencoder.encoder.bias.data[8:] = -0.6
+    sae.fit(autoencoder, x, epochs=20, learning_rate=3e-3)
+    assert sae_metrics.quality(autoencoder, x)["dead_share"] == 0
 
 
 @pytest.mark.parametrize(("kind", "worst"), [("topk", 0.9), ("batchtopk", 0.6)])
