@@ -14,7 +14,7 @@ from torch import Tensor
 
 from lazyutils import sae, sae_metrics, splice
 from lazyutils.data import ColoredDigits, recolor
-from lazyutils.metrics import accuracy
+from lazyutils.metrics import accuracy, collect_seeds
 from lazyutils.selectivity import balanced_colors, class_means, eta_squared
 
 LEARNING_RATE = {"study": 1e-3, "topk": 5e-3, "batchtopk": 5e-3}
@@ -70,7 +70,7 @@ def train_dictionary(
 
 @torch.no_grad()
 def report(autoencoder: sae.SparseAutoencoder, made: Material) -> dict[str, float]:
-    """Quality on the biased training states, and what the network answers from the reconstructions.
+    """Quality on easy states that the autoencoder didn't learn from, and the answers from reconstructions.
 
     ``recovered_zero`` and ``recovered_mean``: of the hard answers that replacing the state by zeros or by its mean
     would change, the share that the reconstruction keeps.
@@ -81,7 +81,7 @@ def report(autoencoder: sae.SparseAutoencoder, made: Material) -> dict[str, floa
     kept = accuracy(predict(autoencoder(hard)), original)
     baselines = {"zero": torch.zeros_like(hard), "mean": made.train.mean(0).expand_as(hard)}
     return {
-        **sae_metrics.quality(autoencoder, made.train),
+        **sae_metrics.quality(autoencoder, judged.easy),
         "hard_explained_variance": sae_metrics.explained_variance(hard, autoencoder(hard)),
         **{f"spliced_{name}": value for name, value in judged.measure(autoencoder).items()},
         **{
@@ -89,6 +89,13 @@ def report(autoencoder: sae.SparseAutoencoder, made: Material) -> dict[str, floa
             for name, states in baselines.items()
         },
     }
+
+
+def quality_over_seeds(autoencoders: Sequence[sae.SparseAutoencoder], made: Material) -> dict[str, Any]:
+    """``report`` over autoencoders as mean and sd; ``dead_share`` also names the ``worst`` of them."""
+    reports = [report(one, made) for one in autoencoders]
+    dead = {"worst": max(one["dead_share"] for one in reports)}
+    return (collected := collect_seeds(reports)) | {"dead_share": collected["dead_share"] | dead}
 
 
 def pareto(

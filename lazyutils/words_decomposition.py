@@ -58,7 +58,8 @@ def quality(figures: Mapping[str, Any], original: Mapping[str, float], cosines: 
     """Quality of the TopK dictionaries over seeds, and how stable their features are."""
     return (
         f"Variance explained {mean_sd(figures['explained_variance'])} with {figures['l0']['mean']:.0f} active latents, "
-        f"dead {mean_sd(figures['dead_share'])}, dense {mean_sd(figures['dense_share'])}. Spliced: easy "
+        f"dead {mean_sd(figures['dead_share'])} (at worst {percent(figures['dead_share']['worst'])}), dense "
+        f"{mean_sd(figures['dense_share'])}. Spliced: easy "
         f"{mean_sd(figures['spliced_easy'])}, hard {mean_sd(figures['spliced_hard'])} (network "
         f"{percent(original['easy'])} and {percent(original['hard'])}). Of the hard answers that a mean state (zeros) "
         f"would change, it keeps {mean_sd(figures['recovered_mean'])} ({mean_sd(figures['recovered_zero'])}). Median "
@@ -109,6 +110,8 @@ def summary(
 ) -> str:
     """What switching off gained; ``limits`` names what others reach on the hard set."""
     best, name = max((one["hard"]["mean"], name) for name, one in heads.items())
+    lost, won = original["colour_share"] - ablation["colour"]["colour_share"]["mean"], best - original["hard"]
+    gained = f"The colour answers lost {100 * lost:.0f} points; the right answers gained {100 * won:.0f} at best."
     return (
         f"With its colour features off, the same network answers {mean_sd(ablation['colour']['colour_share'])} of the "
         f"hard images with the colour instead of {percent(original['colour_share'])}, and "
@@ -116,7 +119,22 @@ def summary(
         f"directions without any autoencoder: {percent(ablation['linear']['hard'])} right. Best edit of all ({name}): "
         f"{percent(best)}. To compare, "
         + ", ".join(f"{name} {percent(value)}" for name, value in limits.items())
-        + ". Losing the shortcut isn't gaining the digit."
+        + f". {gained}"
+    )
+
+
+def disappointments(original: Mapping[str, float], ablation: Mapping[str, Any], heads: Mapping[str, Any]) -> str:
+    """What refitted heads and the dictionary's own edit came to, against the untouched network and linear erasure."""
+    refitted = {name: one for name, one in heads.items() if name.endswith("+head")}
+    answers = "; ".join(
+        f"{name}: {mean_sd(one['hard'])} right, {mean_sd(one['colour_share'])} with the colour"
+        for name, one in refitted.items()
+    )
+    ahead = ablation["colour"]["hard"]["mean"] - ablation["linear"]["hard"]
+    return (
+        f"On hard images (untouched: {percent(original['hard'])} right, {percent(original['colour_share'])} with the "
+        f"colour), after each edit and a new head: {answers}. With the network's own head, switching off colour "
+        f"features is {abs(100 * ahead):.1f} points {'ahead of' if ahead > 0 else 'behind'} linear erasure."
     )
 
 
