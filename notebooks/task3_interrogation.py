@@ -251,8 +251,6 @@ display(figures.table([{"mean fall of the answer's logit": figures.NETWORKS[key]
 # %%
 verdicts = interrogation.verdicts(judged["lazycnn"], judged["twin"], effects["lazycnn"]["exchange colour"][0])
 display(figures.table(verdicts))
-
-# %%
 located, moved = interrogation.separations(judged["lazycnn"], judged["twin"])
 plots.show(
     figures.separation_dots(located, moved),
@@ -308,8 +306,6 @@ display(
         f"method here is {best} with {moved[best]:.2f}."
     )
 )
-
-# %%
 keys = {"float32": "displayed_float32", "rounding": "package_rounding"}
 results = {f"gradcam_max_diff_{keys.get(name, name)}": value for name, value in worst.items()}
 results |= {
