@@ -215,18 +215,20 @@ class TopK(SparseAutoencoder):
 
     @torch.no_grad()
     def revive(self, x: Tensor, generator: torch.Generator) -> None:
-        """Point dead latents at what is left of badly explained states.
+        """Point dead latents, k at most, at what is left of badly explained states.
 
         Resampling of Bricken et al. 2023 ("Towards Monosemanticity"): a state is drawn by its squared loss. Encoder
-        and decoder start equal, as all latents do.
+        and decoder start equal, as all latents do; the directions are orthogonal, so that they don't add up to more
+        than there is to explain.
         """
-        dead = (self.silent > self.dead_after).nonzero()[:, 0]
         rows = torch.randperm(len(x), generator=generator)[:REVIEWED]
-        if not 0 < len(dead) <= len(rows):
+        dead = (self.silent > self.dead_after).nonzero()[: min(self.k, self.size, len(rows)), 0]
+        if not len(dead):
             return
         error = x[rows] / self.scale - self.decoder(self.encode(x[rows]))
         drawn = error.square().sum(1).square().add(1e-12).multinomial(len(dead), generator=generator)
-        direction = F.normalize(error[drawn], dim=1)
+        basis, triangle = torch.linalg.qr(error[drawn].T)
+        direction = (basis * triangle.diagonal().sign()).T  # towards what is left, not away from it
         self.encoder.weight[dead], self.encoder.bias[dead] = direction, 0.0
         self.decoder.weight[:, dead] = direction.T
         self.silent[dead] = 0

@@ -147,7 +147,7 @@ plots.show(
     figures.verdict_grid(liked, splice.spatial_sd(liked), study_mean),
     colors=128,
     caption="Preferred inputs of the study's hidden units; in each half the largest mean activation comes first.",
-    alt="Two grids of small coloured images: the units called COLOUR on the left, those called SHAPE on the right.",
+    alt="Two grids of small coloured images: the flattest on the left, the most textured on the right.",
 )
 
 # %%
@@ -262,7 +262,7 @@ curves = decompose.dose_curves(state, dictionaries[0], meanings[0], doses, draws
 plots.show(
     figures.dose(curves, doses, fixed["hard"]),
     caption="Features set to their means one after another: most coloured first, most digit first, or at random.",
-    alt="Colour answers and hard accuracy over the number of features switched off, a curve for each of three orders.",
+    alt="Three panels over the number of features switched off: colour answers, hard and easy accuracy; a curve an order.",
 )
 
 # %% [markdown]
@@ -298,7 +298,7 @@ compared |= {name: (one.features, one.proof) for name, one in examined.items()}
 plots.show(
     figures.networks(compared),
     caption="Left: each dot is a feature. Right: hard images answered with their colour's digit.",
-    alt="Left: three clouds of dots, digit η² over colour η². Right: colour answers of three networks, edited and not.",
+    alt="Left: a row of dots for each network. Right: bars of colour answers, untouched and with features off.",
 )
 display(Markdown(words.carried(examined)))
 
