@@ -262,7 +262,7 @@ curves = decompose.dose_curves(state, dictionaries[0], meanings[0], doses, draws
 plots.show(
     figures.dose(curves, doses, fixed["hard"]),
     caption="Features set to their means one after another: most coloured first, most digit first, or at random.",
-    alt="Three panels over the number of features switched off: colour answers, hard and easy accuracy; a curve an order.",
+    alt="Three panels over the number of features switched off: colour answers, hard and easy accuracy.",
 )
 
 # %% [markdown]
