@@ -7,7 +7,7 @@ afterwards as they were, also when something fails.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
@@ -61,6 +61,20 @@ class ClassActivationMaps:
         return self.displayed.amax((1, 2)) == 0
 
 
+def spatial_mean(maps: Tensor) -> Tensor:
+    """``[N, K, h, w]`` to ``[N, K]``."""
+    return maps.mean(dim=(2, 3))
+
+
+def numpy_mean(maps: Tensor) -> Tensor:
+    """``spatial_mean``, added up in numpy's order.
+
+    Where the evidence for a class nearly cancels, scaling a map to 0-1 blows up the rounding of this mean. captum
+    takes torch's and the ``grad-cam`` package numpy's; each is met in its own order.
+    """
+    return torch.from_numpy(maps.cpu().numpy().mean((2, 3))).to(maps)
+
+
 class GradCAM:
     """Where a convolutional layer finds evidence for a class.
 
@@ -91,14 +105,15 @@ class GradCAM:
         for part, classes in batches(self.model, images, targets, self.batch_size):
             seen = layer_gradients(self.model, self.layer, part, classes)
             raw = weighted_sum(seen.activations, seen.gradients)
-            parts.append((raw, to_display(raw, images.shape[2:]), seen.targets, seen.logits))
+            shown = to_display(weighted_sum(seen.activations, seen.gradients, numpy_mean), images.shape[2:])
+            parts.append((raw, shown, seen.targets, seen.logits))
         return ClassActivationMaps(*(torch.cat(column) for column in zip(*parts, strict=True)))
 
 
-def weighted_sum(activations: Tensor, gradients: Tensor) -> Tensor:
+def weighted_sum(activations: Tensor, gradients: Tensor, mean: Callable[[Tensor], Tensor] = spatial_mean) -> Tensor:
     """Equations 1 and 2 without the ReLU: ``sum_k alpha_k A_k`` with ``alpha_k`` the mean gradient, ``[N, h, w]``."""
-    alpha = gradients.mean(dim=(2, 3), keepdim=True)  # [N, K, 1, 1]
-    return (alpha * activations).sum(dim=1)
+    alpha = mean(gradients)  # [N, K]
+    return (alpha[:, :, None, None] * activations).sum(dim=1)
 
 
 def to_display(raw: Tensor, size: torch.Size | tuple[int, int]) -> Tensor:

@@ -56,8 +56,8 @@ def compare(model: nn.Module, layers: Sequence[str], images: Tensor, classes: in
     """Largest differences over all images, places and target classes.
 
     The displayed maps are compared twice: in the network's own float32, and in double precision. Where the
-    evidence for a class nearly cancels, scaling to 0-1 blows up the float32 rounding of either side: captum sums in
-    torch's order, as this book does, the package in numpy's, and nobody can agree with both to the last bit.
+    evidence for a class nearly cancels, scaling to 0-1 blows up the float32 rounding of either side, and no map is
+    more exact than the package's own ``rounding``.
 
     Returns:
         One row a layer: ``layer``, ``maps`` (number compared), ``raw`` (against captum), ``largest`` (raw value, to

@@ -116,8 +116,8 @@ plots.show(
 # We compare every place of every map of every class, at several layers. *Raw* is the largest difference to captum (and
 # *largest* the largest value, to judge it by), *displayed* the largest difference to the package, once in the networks'
 # own float32 and once in double precision. In float32 rounding shows: where the evidence for a class nearly cancels,
-# scaling the rest to 0-1 magnifies it, and the package adds in another order than captum. *rounding* is how far that
-# throws the package's float32 maps off its own in double precision: the yardstick for *float32*.
+# scaling the rest to 0-1 magnifies it. *rounding* is how far that throws the package's float32 maps off its own in
+# double precision: the yardstick for *float32*.
 
 # %%
 suspects = {key: cases[key] for key in ("lazycnn", "resnet18")}

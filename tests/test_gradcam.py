@@ -66,17 +66,13 @@ def test_raw_map_equals_captum_for_every_class(name, layer):
 @pytest.mark.parametrize("precision", [torch.float64, torch.float32])
 @pytest.mark.parametrize(("name", "layer"), CASES)
 def test_displayed_map_equals_the_grad_cam_package_for_every_class(name, layer, precision):
-    """Every map in double precision; in float32 those whose evidence doesn't cancel to a tenth of its terms or less."""
     model, images = network(name).to(precision), pictures(12 if name != "ResNet18" else 3).to(precision)
     peer = copy.deepcopy(model)
     with PackageGradCAM(peer, [find_layer(peer, layer)]) as package:
         for target in range(10):
             theirs = torch.from_numpy(package(images, [ClassifierOutputTarget(target)] * len(images)))
             ours = GradCAM(model, layer)(images, target)
-            seen = layer_gradients(model, layer, images, target)
-            terms = (seen.gradients.mean((2, 3), keepdim=True) * seen.activations).abs().sum(1).amax((1, 2))
-            clear = (ours.raw.amax((1, 2)) > 0.1 * terms) | (precision is torch.float64)
-            assert (ours.displayed - theirs)[clear].abs().lt(1e-5).all()
+            assert (ours.displayed - theirs).abs().max() < 1e-5
 
 
 def test_resizing_before_scaling_would_differ():
