@@ -118,7 +118,9 @@ def read_task(task: str, notebooks: Path, results: Path, root: Path) -> tuple[nb
             raise MissingArtefactError(f"page {task}: {needed} is missing: run `{remedy}` to make it")
     private = {str(root): ".", str(Path.home()): "~"}
     record = pages.scrub(json.loads(record_path.read_text(encoding="utf-8")), private)
-    return pages.clean(nbformat.read(path, as_version=4), f"page {task}", private), record
+    notebook = nbformat.read(path, as_version=4)
+    pages.take_prose(notebook, nbformat.read(root / "notebooks" / f"{task}.ipynb", as_version=4))
+    return pages.clean(notebook, f"page {task}", private), record
 
 
 def refuse_stale(task: str, executed: nbformat.NotebookNode, root: Path) -> None:

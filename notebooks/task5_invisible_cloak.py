@@ -269,6 +269,8 @@ plots.show(
 # %% [markdown]
 # ## Hardening the fixed network
 # Adversarial training: the loss that fixed the network, on the worst images of a small ball instead of the images.
+# Hard accuracy is over the first 2,000 hard images: they are from the harder half of MNIST's test set, so it is lower
+# than on Task 4's page.
 
 # %%
 train = data.load(path, "easy", cloak.trained_on(path, adversarial_size)).to(task.device)

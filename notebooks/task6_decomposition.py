@@ -228,7 +228,8 @@ display(Markdown(words.selectivity(groups, answered)))
 # Names are cheap. We set the colour features to their mean, keep the autoencoder's error (so an edit that changes
 # nothing changes no answer), put the state back, and ask the *same* network. Controls: as many of the features with
 # most digit, and random sets of as many. The rival needs no autoencoder: projecting out the nine directions between
-# the colours' mean states. Then heads refitted on the edited *biased* training states: no hard label is used.
+# the colours' mean states. Then heads refitted on the edited *biased* training states: no hard label is used. Task 4's
+# network is asked about the first 2,000 hard images only: they are from the harder half of MNIST's test set.
 
 # %%
 trained = list(zip(dictionaries, meanings, seeds, strict=True))

@@ -52,6 +52,14 @@ def test_a_page_has_no_trace_of_machine_or_clock(root: Path) -> None:
         assert "saved runs/tiny/models" in staged
 
 
+def test_a_page_shows_the_prose_that_is_written_now(root: Path) -> None:
+    path = root / "notebooks/task1_lazycnn.ipynb"
+    notebook = nbformat.read(path, as_version=4)
+    notebook.cells[0].source += "\n\nA better sentence."
+    nbformat.write(notebook, path)
+    assert "A better sentence." in (stage(root) / "book/tasks/task1_lazycnn.ipynb").read_text()
+
+
 def test_cleaning_twice_changes_nothing() -> None:
     once = pages.clean(site_fixture.executed("task1_lazycnn", Path("/home/me/book")), "page", PRIVATE)
     assert pages.clean(once, "page", PRIVATE) == once
