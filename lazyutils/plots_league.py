@@ -58,7 +58,7 @@ def paired_strengths(penalized: Mapping[float, Sequence[float]], baseline: Seque
     axes.axhline(0, color=REFERENCE, lw=1, ls="--")
     axes.set_xticks(range(len(penalized)), [f"0 → {strength:g}" for strength in penalized])
     axes.set(title="Penalty minus no penalty", xlabel="weight of the penalty", ylabel="hard accuracy (points)")
-    axes.margins(x=0.2)
+    axes.set_xlim(-0.6, len(penalized) - 0.4)
     return figure
 
 

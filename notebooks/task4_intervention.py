@@ -89,7 +89,8 @@ done = {
     part: [sweep.cached(point, path, folder, task.device) for point in run.progress(points, part)]
     for part, points in plan.items()
 }
-display(Markdown(f"{sum(map(len, plan.values()))} points in {', '.join(plan)}."))
+distinct = len({point for points in plan.values() for point in points})
+display(Markdown(f"{distinct} points in {', '.join(plan)}."))
 
 # %%
 lazy, _ = checkpoints.load(task.require("models/lazycnn.safetensors", "task1_lazycnn"))
@@ -169,8 +170,9 @@ for name, (kind, loss) in trained.items():
     watched[name] = critics.watch(train, settings, loss)
 plots.show(
     plots_league.critic_curves(watched),
-    caption="Precision and recall of a critic's errors as a detector of conflicting training images.",
-    alt="The 1x1 critic is perfect at once; LazyCNN is near it, and with plain cross-entropy loses recall with time.",
+    caption="Precision and recall of a critic's errors as a detector of conflicting training images. The league's own "
+    f"critic stops after {critics.CRITICS['lazy'].epochs} epochs.",
+    alt="Two panels, precision and recall over the critic's epochs, with a line for each of three critics.",
 )
 
 # %% [markdown]
