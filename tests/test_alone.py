@@ -43,9 +43,13 @@ def python(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def elsewhere(tmp_path_factory) -> Path:
-    """An empty folder with MNIST, as any earlier notebook would have left it."""
+    """A folder with MNIST, and a run for each task that has nothing but what was made on the spot for another."""
     folder = tmp_path_factory.mktemp("elsewhere")
     (folder / "data").symlink_to(ROOT / "data")
+    (folder / "standins").mkdir()
+    for task in TASKS:
+        (folder / "runs" / task).mkdir(parents=True)
+        (folder / "runs" / task / "standins").symlink_to(folder / "standins")
     return folder
 
 
