@@ -42,13 +42,19 @@ def clean(notebook: NotebookNode, page: str, private: Mapping[str, str]) -> Note
             cell.metadata.pop(key, None)
         cell.source = scrub(cell.source, private)
         if cell.cell_type == "code":
-            cell.outputs = [scrub(output, private) for output in cell.outputs if output.get("name") != "stderr"]
+            cell.outputs = [scrub(output, private) for output in cell.outputs if not noise(output)]
             place = f"{page}: cell {number}"
             refuse_failure(cell, place)
             refuse_undescribed(cell, place)
             fold(cell)
     notebook.cells = [part for cell in notebook.cells for part in one_figure_each(cell)]
     return notebook
+
+
+def noise(output: NotebookNode) -> bool:
+    """Progress bars, and the bare value of a cell's last line."""
+    bare = output.output_type == "execute_result" and set(output.data) == {"text/plain"}
+    return bare or output.get("name") == "stderr"
 
 
 def take_prose(executed: NotebookNode, clean: NotebookNode) -> None:

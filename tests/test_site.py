@@ -60,6 +60,16 @@ def test_a_page_shows_the_prose_that_is_written_now(root: Path) -> None:
     assert "A better sentence." in (stage(root) / "book/tasks/task1_lazycnn.ipynb").read_text()
 
 
+def test_a_bare_value_at_a_cells_end_is_no_part_of_the_page() -> None:
+    notebook = site_fixture.executed("task1_lazycnn", Path("/x"))
+    code = next(cell for cell in notebook.cells if cell.cell_type == "code")
+    code.outputs = [
+        nbformat.v4.new_output("execute_result", {"text/plain": "[0.1, 0.2]"}),
+        nbformat.v4.new_output("execute_result", {"text/plain": "<Markdown>", "text/markdown": "kept"}),
+    ]
+    assert [output.data["text/markdown"] for output in pages.clean(notebook, "page", {}).cells[1].outputs] == ["kept"]
+
+
 def test_cleaning_twice_changes_nothing() -> None:
     once = pages.clean(site_fixture.executed("task1_lazycnn", Path("/home/me/book")), "page", PRIVATE)
     assert pages.clean(once, "page", PRIVATE) == once
