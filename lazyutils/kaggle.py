@@ -83,7 +83,7 @@ def write_data_set(owner: str, folder: Path, root: Path, report: Report) -> str:
     splits = data.colored_mnist(mnist.load(root / "data", report), **standins.RECIPE)
     tree = export.write_png_tree(splits, folder)
     files = tree.parent
-    data.save(files / "colored_mnist.safetensors", splits, {key: str(value) for key, value in standins.RECIPE.items()})
+    standins.save_data(files / "colored_mnist.safetensors", splits)
     for name in mnist.FILES:
         shutil.copyfile(root / "data/MNIST/raw" / name, files / name)
     build_wheel(root, files)

@@ -54,13 +54,18 @@ def provide(relative: str, directory: Path, mnist_root: Path, device: torch.devi
     target = directory / "standins" / relative
     if relative == DATA:
         splits = data.colored_mnist(mnist.load(mnist_root, report), **RECIPE)
-        data.save(target, splits, {key: str(value) for key, value in RECIPE.items()})
+        save_data(target, splits)
     else:
         source = directory / DATA
         if not source.is_file():
             source, _ = provide(DATA, directory, mnist_root, device, report)
         MAKERS[name](target, source, device)
     return target, "a quick version made on the spot"
+
+
+def save_data(path: Path, splits: dict[str, dict[str, torch.Tensor]]) -> None:
+    """Write a data set that was painted by ``RECIPE``."""
+    data.save(path, splits, {key: str(value) for key, value in RECIPE.items()})
 
 
 def candidates(relative: str, directory: Path) -> Iterator[tuple[Path, str]]:

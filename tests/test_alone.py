@@ -14,7 +14,7 @@ import nbformat
 import pytest
 from project_fixture import ROOT
 
-from lazyutils import pipeline
+from lazyutils import kaggle, pipeline
 
 TASKS = sorted(path.stem for path in (ROOT / "notebooks").glob("task*.ipynb"))
 SMOKE = pipeline.load_profile("smoke")
@@ -26,18 +26,13 @@ pytestmark = [pytest.mark.end_to_end, pytest.mark.xdist_group("alone")]
 def python(tmp_path_factory) -> Path:
     """An environment that sees the installed packages but for the book's own, which it has from a wheel."""
     folder = tmp_path_factory.mktemp("environment")
-    source = folder / "source"
-    parts = shutil.ignore_patterns("__pycache__")
-    shutil.copytree(ROOT / "lazyutils", source / "lazyutils", ignore=parts)
-    for name in ("pyproject.toml", "README.md", "LICENSE"):
-        shutil.copyfile(ROOT / name, source / name)
-    pip = [sys.executable, "-m", "pip", "-q"]
-    subprocess.run([*pip, "wheel", "--no-deps", source, "-w", folder], check=True, capture_output=True)
+    kaggle.build_wheel(ROOT, folder)
     (wheel,) = folder.glob("*.whl")
     venv.create(folder / "venv")
     (packages,) = (folder / "venv").glob("lib/python*/site-packages")
     (packages / "installed.pth").write_text(sysconfig.get_path("purelib"))  # its own .pth files are not followed
-    subprocess.run([*pip, "install", "--no-deps", "--target", packages, wheel], check=True, capture_output=True)
+    install = [sys.executable, "-m", "pip", "-q", "install", "--no-deps", "--target", packages, wheel]
+    subprocess.run(install, check=True, capture_output=True)
     return folder / "venv/bin/python"
 
 
