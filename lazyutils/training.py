@@ -56,13 +56,14 @@ def fit(
     order: Order | None = None,
     precision: str = "float32",
     layout: torch.memory_format = torch.channels_last,
+    average: MovingAverage | None = None,
     on_epoch: Callable[[int], bool | None] | None = None,
 ) -> list[float]:
     """Train ``model`` in place.
 
     Args:
         model: left in evaluation mode, in ``layout``.
-        images: ``float32 [N, 3, H, W]`` in [0, 1], or cached features that ``loss`` understands.
+        images: ``float32 [N, 3, H, W]`` in [0, 1], or cached features that ``loss`` understands, of any dtype.
         labels: ``int64 [N]``.
         optimizer: over the parameters to train.
         epochs, batch_size: passes over the data; images a step.
@@ -73,6 +74,7 @@ def fit(
         order: draws one epoch's indices ``int64 [M]``; by default a permutation of all N.
         precision: ``"float32"``, or ``"bfloat16"`` for autocast.
         layout: of weights and batches in memory; ``channels_last`` is faster on all but very small maps.
+        average: updated after every step.
         on_epoch: called after each epoch with its number (from 1), the model in evaluation mode;
             returning True stops.
 
@@ -109,6 +111,8 @@ def fit(
             optimizer.step()
             if scheduler is not None:
                 scheduler.step()
+            if average is not None:
+                average.update()
         history.append(sum(losses) / len(losses))
         model.eval()
         last_good = copy.deepcopy(model.state_dict())
@@ -145,11 +149,15 @@ def take(images: Tensor, labels: Tensor, index: Tensor, augment: Augment | None,
 
 @torch.no_grad()
 def batched(
-    function: Callable[[Tensor], Tensor], images: Tensor, batch_size: int = 500, precision: str = "float32"
+    function: Callable[[Tensor], Tensor],
+    images: Tensor,
+    batch_size: int = 500,
+    precision: str = "float32",
+    dtype: torch.dtype = torch.float32,
 ) -> Tensor:
-    """``function`` over all images in batches, without gradients: ``float32 [N, ...]``, held once in memory."""
+    """``function`` over all images in batches, without gradients: ``dtype [N, ...]``, held once in memory."""
     with torch.autocast(images.device.type, torch.bfloat16, enabled=precision == "bfloat16"):
-        first = function(channels_last(images[:batch_size])).float()
+        first = function(channels_last(images[:batch_size])).to(dtype)
         outputs = first.new_empty(len(images), *first.shape[1:])
         outputs[: len(first)] = first
         for start in range(batch_size, len(images), batch_size):
@@ -193,6 +201,30 @@ class AccuracyCurves:
         for name, digits in self.sets.items():
             predictions = predict(self.model, digits.images).argmax(1)
             self.values.setdefault(name, []).append(accuracy(predictions, digits.labels))
+
+
+class MovingAverage:
+    """An exponential moving average of a model's weights and running statistics (Polyak & Juditsky 1992).
+
+    Early on its memory is short, as long as the training so far; then of 1 / (1 - ``decay``) steps.
+    """
+
+    def __init__(self, model: nn.Module, decay: float = 0.998) -> None:
+        self.model, self.decay, self.steps = model, decay, 0
+        self.values = [tensor.clone() for tensor in self.current()]
+
+    def current(self) -> list[Tensor]:
+        """The model's own weights and running statistics, detached."""
+        return [tensor for tensor in self.model.state_dict().values() if tensor.is_floating_point()]
+
+    def update(self) -> None:
+        """Take in the model as it is after one more step."""
+        self.steps += 1
+        torch._foreach_lerp_(self.values, self.current(), max(1 - self.decay, 9 / (9 + self.steps)))
+
+    def apply(self) -> None:
+        """Give the model the averages."""
+        torch._foreach_copy_(self.current(), self.values)
 
 
 @dataclass

@@ -87,6 +87,31 @@ def test_resnet18_is_torchvisions():
     assert torch.equal(models.TunedHalf(model)(model.frozen(pictures(2))), model(pictures(2)))
 
 
+@pytest.mark.parametrize(
+    ("stride", "padding", "kernel"), [((2, 2), (1, 1), 3), ((2, 2), (0, 0), 1), ((1, 1), (1, 1), 3)]
+)
+def test_a_convolution_by_columns_has_autograds_gradients(stride, padding, kernel):
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(2, 3, 5, 6, dtype=torch.double, generator=generator, requires_grad=True)
+    weight = torch.randn(4, 3, kernel, kernel, dtype=torch.double, generator=generator, requires_grad=True)
+    assert torch.autograd.gradcheck(lambda *both: models.ColumnConv2d.apply(*both, stride, padding), (x, weight))
+
+
+def test_the_tuned_half_learns_the_same_from_features_in_bfloat16():
+    model = build("ResNet18")
+    half, features = models.TunedHalf(model), model.frozen(pictures(4)).bfloat16().detach()
+    weights = [parameter for parameter in model.net.layer4.parameters() if parameter.dim() == 4]
+    gradients = []
+    for kept in (features, features.float()):
+        with torch.autocast("cpu", torch.bfloat16):
+            loss = half(kept)[:, 0].float().sum()
+        gradients.append(torch.autograd.grad(loss, weights))
+    for by_columns, usual in zip(*gradients, strict=True):
+        assert by_columns.dtype == torch.float32 and (by_columns - usual).norm() < 0.01 * usual.norm()
+    assert not any("forward" in vars(module) for module in model.modules())
+    assert torch.equal(half(features), half(features.float())), "outside autocast it is computed in float32"
+
+
 def test_only_the_last_block_and_the_head_are_trained(global_random_state):
     model, origin = models.pretrained_resnet18(32, seed=1, weights="random")
     assert origin == "random"

@@ -182,6 +182,13 @@ def test_predict_is_evaluation_in_batches_and_restores_the_mode(was_training):
     assert torch.allclose(logits, before.eval()(images), atol=1e-5)
 
 
+def test_batched_keeps_its_outputs_in_the_dtype_asked_for():
+    images, _ = toy(7)
+    outputs = [training.batched(lambda x: x.mean((1, 2)), images, 3, dtype=t) for t in (torch.float32, torch.bfloat16)]
+    assert [part.dtype for part in outputs] == [torch.float32, torch.bfloat16]
+    assert torch.equal(outputs[0].bfloat16(), outputs[1]) and outputs[0].shape == (7, 28)
+
+
 def test_accuracy_curves_note_each_epoch():
     images, labels = toy(100)
     digits = data.ColoredDigits(images, labels, labels, images[:, 0] > 0.5)
