@@ -59,14 +59,12 @@ plots.use_style()
 path = task.require("data/colored_mnist.safetensors", "task0_biased_canvas")
 hard = data.load(path, "hard", torch.arange(hard_size)).to(task.device)
 arithmetic = training.resolve_precision(precision, task.device)
-warnings, networks = [], []
-for seed in seeds:
-    model, origin = models.pretrained_resnet18(image_size, seed, weights, report=warnings.append)
-    networks.append(model.to(task.device))
+warnings = []
+first, origin = models.pretrained_resnet18(image_size, seeds[0], weights, report=warnings.append)
 
 # %%
-trainable = sum(p.numel() for p in networks[0].parameters() if p.requires_grad)
-total = sum(p.numel() for p in networks[0].parameters())
+trainable = sum(p.numel() for p in first.parameters() if p.requires_grad)
+total = sum(p.numel() for p in first.parameters())
 share = f"{trainable:,} of {total:,} parameters are trained, at {image_size} pixels, in {arithmetic}"
 display(Markdown(f"Weights: **{origin}**. {share}."))
 
@@ -83,30 +81,40 @@ for warning in warnings[:1]:
 # ## Pay once for what is frozen
 # The frozen layers give the same output for an image in every epoch. So each image goes through them once; every
 # epoch reuses the kept features, and only `layer4` and `fc` are computed and differentiated. The frozen BatchNorm
-# layers stay in evaluation mode throughout, as frozen should mean.
+# layers stay in evaluation mode throughout, as frozen should mean. The features are kept in the precision they were
+# computed in, those of one network at a time.
 
 # %% tags=["hide-input"]
 display(Markdown(plots.source(models.ResNet18)))
 
+
 # %%
-curves, answers, splits = [], [], []
-for seed, model in zip(seeds, networks, strict=True):
-    subsets = (*data.easy_subsets(path, train_size, validation_size, seed, task.device), hard)
-    model.eval()
-    train, easy, asked = (
-        replace(digits, images=training.batched(model.frozen, digits.images, precision=arithmetic))
-        for digits in subsets
-    )
+def kept(model, digits):
+    """The digits with the frozen layers' output in place of their images."""
+    settings = {"batch_size": 100, "precision": arithmetic, "dtype": getattr(torch, arithmetic)}
+    return replace(digits, images=training.batched(model.frozen, digits.images, **settings))
+
+
+def fine_tune(model, seed):
+    """Train the last block; the curves, the answers to the easy and hard images, and the easy images."""
+    model.to(task.device).eval()
+    train, easy = data.easy_subsets(path, train_size, validation_size, seed, task.device)
+    train, sets = kept(model, train), {"easy": kept(model, easy), "hard": kept(model, hard)}
     half = models.TunedHalf(model)
-    watch = training.AccuracyCurves(half, {"easy": easy, "hard": asked})
+    watch = training.AccuracyCurves(half, sets)
     tuned = [parameter for parameter in model.parameters() if parameter.requires_grad]
     optimizer = torch.optim.SGD(tuned, lr=learning_rate)
     settings = {"epochs": epochs, "batch_size": batch_size, "seed": seed, "precision": arithmetic, "on_epoch": watch}
     training.fit(half, train.images, train.labels, optimizer=optimizer, layout=torch.contiguous_format, **settings)
-    curves.append(watch.values)
-    answers.append({"easy": training.predict(half, easy.images), "hard": training.predict(half, asked.images)})
-    splits.append(subsets)
-    del train, easy, asked  # the kept features are large: make room for the next seed's
+    return watch.values, {name: training.predict(half, digits.images) for name, digits in sets.items()}, easy
+
+
+# %%
+curves, answers, validation = [], [], []
+for number, seed in enumerate(seeds):
+    model = first if number == 0 else models.pretrained_resnet18(image_size, seed, weights, warnings.append)[0]
+    for found, value in zip((curves, answers, validation), fine_tune(model, seed), strict=True):
+        found.append(value)
 
 # %% [markdown]
 # ## Two accuracies
@@ -114,7 +122,7 @@ for seed, model in zip(seeds, networks, strict=True):
 # wear their own colour.
 
 # %%
-color_line = 1 - splits[0][1].conflicting.double().mean().item()
+color_line = 1 - validation[0].conflicting.double().mean().item()
 plots.show(
     plots_cheater.accuracy_curves(curves, color_line),
     caption="Accuracy on easy and hard images after each epoch; mean and range over seeds. Nothing is chosen by them.",
@@ -129,7 +137,7 @@ plots.show(
 # %%
 answered = [{name: logits.argmax(1) for name, logits in answer.items()} for answer in answers]
 plots.show(
-    plots_cheater.confusion_pair(answered[0], {"easy": splits[0][1], "hard": hard}),
+    plots_cheater.confusion_pair(answered[0], {"easy": validation[0], "hard": hard}),
     caption="Confusion matrices of the first seed's network; each row sums to 100%.",
     alt="Easy matrix: bright diagonal. Hard matrix: answers spread over all digits, almost none on the diagonal.",
 )
@@ -149,7 +157,7 @@ plots.show(
 figures = metrics.collect_seeds(
     [
         metrics.cheating(answer["easy"], easy, answer["hard"], hard)
-        for answer, (_, easy, _) in zip(answered, splits, strict=True)
+        for answer, easy in zip(answered, validation, strict=True)
     ]
 )
 plots.show(
@@ -200,7 +208,7 @@ plots.show(
 
 # %%
 metadata = {"task": task.task, "parameters": task.parameters, "weights": origin}
-checkpoints.save(task.path("models/resnet18.safetensors"), networks[0], metadata, image_size=image_size)
+checkpoints.save(task.path("models/resnet18.safetensors"), first, metadata, image_size=image_size)
 results = {
     **figures,
     "weights": origin,
