@@ -5,9 +5,12 @@ CORES ?= 2
 OWNER ?=
 VENV := .venv
 PYTHON := $(VENV)/bin/python
+# Half a minute quicker: Python compiles the modules that are imported, not 15,000.
+INSTALL := $(PYTHON) -m pip install -q --no-compile
 RUNS := $(PYTHON) -m lazyutils.cli
 
 .DEFAULT_GOAL := help
+.NOTPARALLEL:
 .PHONY: help book notebooks sweep site publish kaggle serve test bench check clean
 
 help: ## list the targets
@@ -16,14 +19,15 @@ help: ## list the targets
 
 $(VENV)/.installed: requirements.txt pyproject.toml
 	test -x $(PYTHON) || python3 -m venv $(VENV)
-	$(PYTHON) -m pip install -q -r requirements.txt
-	$(PYTHON) -m pip install -q --no-deps -e .
+	$(INSTALL) -r requirements.txt
+	$(INSTALL) --no-deps -e .
 	touch $@
 
-$(VENV)/.tested: $(VENV)/.installed tests/requirements.txt tests/requirements-nodeps.txt
-	$(PYTHON) -m pip install -q -r requirements.txt -r tests/requirements.txt
-	$(PYTHON) -m pip install -q --no-deps -r tests/requirements-nodeps.txt
-	touch $@
+$(VENV)/.tested: requirements.txt pyproject.toml tests/requirements.txt tests/requirements-nodeps.txt
+	test -x $(PYTHON) || python3 -m venv $(VENV)
+	$(INSTALL) -r requirements.txt -r tests/requirements.txt
+	$(INSTALL) --no-deps -e . -r tests/requirements-nodeps.txt
+	touch $(VENV)/.installed $@
 
 node_modules/.package-lock.json: package.json package-lock.json
 	-npm ci --ignore-scripts --no-audit --no-fund || echo "npm failed: the site will load its scripts from CDNs" >&2
