@@ -95,8 +95,10 @@ def kept(model, digits):
     return replace(digits, images=training.batched(model.frozen, digits.images, **settings))
 
 
-def fine_tune(model, seed):
-    """Train the last block; the curves, the answers to the easy and hard images, and the easy images."""
+# %%
+curves, answers, validation = [], [], []
+for number, seed in enumerate(seeds):
+    model = first if number == 0 else models.pretrained_resnet18(image_size, seed, weights, warnings.append)[0]
     model.to(task.device).eval()
     train, easy = data.easy_subsets(path, train_size, validation_size, seed, task.device)
     train, sets = kept(model, train), {"easy": kept(model, easy), "hard": kept(model, hard)}
@@ -106,15 +108,10 @@ def fine_tune(model, seed):
     optimizer = torch.optim.SGD(tuned, lr=learning_rate)
     settings = {"epochs": epochs, "batch_size": batch_size, "seed": seed, "precision": arithmetic, "on_epoch": watch}
     training.fit(half, train.images, train.labels, optimizer=optimizer, layout=torch.contiguous_format, **settings)
-    return watch.values, {name: training.predict(half, digits.images) for name, digits in sets.items()}, easy
-
-
-# %%
-curves, answers, validation = [], [], []
-for number, seed in enumerate(seeds):
-    model = first if number == 0 else models.pretrained_resnet18(image_size, seed, weights, warnings.append)[0]
-    for found, value in zip((curves, answers, validation), fine_tune(model, seed), strict=True):
-        found.append(value)
+    curves.append(watch.values)
+    answers.append({name: training.predict(half, digits.images) for name, digits in sets.items()})
+    validation.append(easy)
+    del train, sets, watch, settings  # the kept features are large: make room for the next seed's
 
 # %% [markdown]
 # ## Two accuracies
