@@ -20,6 +20,10 @@ from lazyutils.metrics import contingency
 from lazyutils.training import Batch, Loss, Order, cross_entropy
 
 
+TEACHER_WEIGHT = 0.3
+"""Weight of the teacher beside the cross-entropy."""
+
+
 @dataclass(frozen=True)
 class Recipe:
     """What an intervention changes in training: the ``loss``, the ``order``, or networks trained ``beside``."""
@@ -42,10 +46,16 @@ def study_penalty(weight: float, steps: int) -> Recipe:
     )
 
 
-def recoloring_penalty(strength: float) -> Recipe:
-    """A penalty on the share of the gradient that lies in recolouring the whole image, ``strength`` times the CE."""
-    weight = penalties.balanced(strength)
-    return Recipe(penalties.penalized_cross_entropy(penalties.log_odds, penalties.recoloring_share, weight))
+def recoloring_penalty(weight: float, steps: int) -> Recipe:
+    """A penalty on the share of the gradient that lies in recolouring the whole image.
+
+    Args:
+        weight: reached at the end of a linear growth from 0. (A weight that keeps the penalty P as large as the
+            cross-entropy at every step amounts to a penalty on log P. That has no floor, and the network collapses.)
+        steps: training steps in all.
+    """
+    ramp = penalties.LinearRamp(weight, steps)
+    return Recipe(penalties.penalized_cross_entropy(penalties.log_odds, penalties.recoloring_share, ramp))
 
 
 def spectral_decoupling(weight: float) -> Recipe:
@@ -133,22 +143,38 @@ def log_prior(counts: Tensor, smoothing: float = 1.0) -> Tensor:
     return (counts / counts.sum(1, keepdim=True)).log().float()
 
 
-def logit_correction(critic: Tensor, labels: Tensor, oversampling: float = 1.0, tau: float = 1.0) -> Recipe:
-    """Cross-entropy of z + tau log P(y | s): what the shortcut already explains need not be learnt (Liu et al. 2023).
+def logit_correction(
+    critic: Tensor, labels: Tensor, oversampling: float = 1.0, teacher: nn.Module | None = None
+) -> Recipe:
+    """Cross-entropy of z + log P(y | s): what the shortcut already explains need not be learnt (Liu et al. 2023).
 
     With ``oversampling`` the critic's errors are also seen that many times as often, and P(y | s) is that of the
-    images as they are seen, so that the two never count the same thing twice. At test time z is used alone.
+    images as they are seen, so that the two never count the same thing twice. With a ``teacher``, z shall also agree
+    with its answers. At test time z is used alone.
     """
     require_conflicts(critic, labels)
-    if oversampling < 1 or tau <= 0:
-        raise ClearError(f"oversampling {oversampling} must be 1 or more, and tau {tau} above 0")
+    if oversampling < 1:
+        raise ClearError(f"oversampling {oversampling} must be 1 or more")
     weights = torch.where(critic == labels, 1.0, oversampling)
-    prior = tau * log_prior(cell_counts(critic, labels, weights))
+    prior = log_prior(cell_counts(critic, labels, weights))
 
     def loss(model: nn.Module, batch: Batch) -> Tensor:
-        return F.cross_entropy(model(batch.images) + prior[critic[batch.index]], batch.labels)
+        logits = model(batch.images)
+        fit = F.cross_entropy(logits + prior[critic[batch.index]], batch.labels)
+        return fit if teacher is None else fit + TEACHER_WEIGHT * disagreement(logits, teacher, batch.images)
 
     return Recipe(loss, weighted_order(weights) if oversampling > 1 else None)
+
+
+def disagreement(logits: Tensor, teacher: nn.Module, images: Tensor) -> Tensor:
+    """KL divergence of the model's answers from a teacher's, averaged over the batch.
+
+    The teacher is the moving average of the model itself (Tarvainen & Valpola 2017). It has forgotten the chance of
+    single batches, and so steadies what few conflicting images can teach.
+    """
+    with torch.no_grad():
+        answers = teacher(images).float().softmax(1)
+    return F.kl_div(logits.float().log_softmax(1), answers, reduction="batchmean")
 
 
 def require_conflicts(critic: Tensor, labels: Tensor) -> None:

@@ -38,10 +38,10 @@ class Point:
     train_size: int = 12000
     validation_size: int = 3000
     hard_size: int = 10000
-    epochs: int = 15
+    epochs: int = 20
     batch_size: int = 128
     learning_rate: float = 0.004
-    weight_decay: float = 0.05
+    weight_decay: float = 0.5
     critic: str = "lazy"
     bias: float | None = None
     strength: float | None = None
@@ -51,12 +51,13 @@ class Point:
 class Material:
     """What an intervention may use: biased images, labels, and a critic it trains on them.
 
-    ``colors`` is the truth, and None for every label-free method.
+    ``colors`` is the truth, and None for every label-free method; ``average`` that of the network in training.
     """
 
     images: Tensor
     labels: Tensor
     point: Point
+    average: training.MovingAverage
     colors: Tensor | None = None
 
     @property
@@ -122,11 +123,6 @@ def gradient_resampling(material: Material) -> Recipe:
     return interventions.gradient_norm_resampling(training.batched(critic.fc, features), features, material.labels)
 
 
-def corrected(oversampling: float) -> Callable[[Material], Recipe]:
-    """Logit correction by the critic."""
-    return lambda m: interventions.logit_correction(m.critic, m.labels, oversampling)
-
-
 def randomly_colored(digits: ColoredDigits, seed: int) -> ColoredDigits:
     """The same digits in colours that are independent of them."""
     return data.recolor(digits, data.draw_colors(digits.labels, 0.1, seed), seed=seed)
@@ -151,9 +147,9 @@ METHODS: dict[str, Method] = {
     ),
     "recoloring_penalty": Method(
         "Recolouring penalty",
-        lambda m: interventions.recoloring_penalty(m.point.strength),
+        lambda m: interventions.recoloring_penalty(m.point.strength, m.steps),
         "the bias is a global colour",
-        strength=1.0,
+        strength=3.0,
     ),
     "spectral_decoupling": Method(
         "Spectral decoupling", lambda m: interventions.spectral_decoupling(m.point.strength), strength=0.01
@@ -173,10 +169,22 @@ METHODS: dict[str, Method] = {
         "a critic",
         needs_conflicts=True,
     ),
-    "logit_correction": Method("Logit correction", corrected(1), "a critic", needs_conflicts=True),
+    "logit_correction": Method(
+        "Logit correction",
+        lambda m: interventions.logit_correction(m.critic, m.labels),
+        "a critic",
+        needs_conflicts=True,
+    ),
     "corrected_resampling": Method(
         "Logit correction + resampling",
         lambda m: interventions.logit_correction(m.critic, m.labels, m.point.strength),
+        "a critic",
+        needs_conflicts=True,
+        strength=8.0,
+    ),
+    "corrected_teacher": Method(
+        "Logit correction + resampling + teacher",
+        lambda m: interventions.logit_correction(m.critic, m.labels, m.point.strength, m.average.network),
         "a critic",
         needs_conflicts=True,
         strength=8.0,
@@ -188,7 +196,7 @@ BRACKETS: dict[str, Method] = {
     "oracle": Method("Oracle: colours random", prepare=randomly_colored, knows="unbiased images"),
     "group_labels": Method(
         "True colours as critic",
-        lambda m: interventions.logit_correction(m.colors, m.labels, 8.0),
+        lambda m: interventions.logit_correction(m.colors, m.labels, 8.0, m.average.network),
         "colour labels",
         needs_conflicts=True,
     ),
@@ -203,7 +211,7 @@ BRACKETS: dict[str, Method] = {
 }
 """What holds the league: each changes the images or sees the truth."""
 
-BEST = "corrected_resampling"
+BEST = "corrected_teacher"
 ENTRIES = METHODS | BRACKETS
 
 
@@ -245,8 +253,8 @@ def run(
     started = time.perf_counter()
     seen = method.prepare(train, point.seed)
     truth = seen.colors if point.method in BRACKETS else None
-    material = Material(seen.images, seen.labels, point, truth)
-    model = method.network(point.seed).to(device)
+    model = method.network(point.seed).to(device, memory_format=torch.channels_last)
+    material = Material(seen.images, seen.labels, point, training.MovingAverage(model), truth)
     train_network(model, material, method, easy, on_epoch)
     seconds = time.perf_counter() - started
     hard = data.load(path, "hard")[: point.hard_size].to(device)
@@ -271,7 +279,7 @@ def train_network(
     easy: ColoredDigits,
     on_epoch: Callable[[nn.Module, int], None] | None = None,
 ) -> None:
-    """The league's budget, or the study's."""
+    """The league's budget, to be judged by the average of its last steps; or the study's, by its best epoch."""
     point, recipe = material.point, method.build(material)
     parameters = [p for network in (model, *recipe.beside) for p in network.parameters()]
     stopping = training.EarlyStopping(model, STUDY_PATIENCE) if method.as_study else None
@@ -297,14 +305,17 @@ def train_network(
         augment=augment.geometric() if method.augmented else None,
         order=recipe.order,
         precision=training.resolve_precision("auto", material.images.device),
+        average=material.average,
         on_epoch=after,
     )
-    if stopping is not None:
+    if stopping is None:
+        material.average.apply()
+    else:
         stopping.restore()
 
 
 def one_cycle(parameters: list[nn.Parameter], material: Material) -> tuple[Optimizer, LRScheduler]:
-    """The league's optimiser: AdamW, one cycle of the learning rate, to be judged after its last epoch."""
+    """The league's optimiser: AdamW, one cycle of the learning rate."""
     rate = material.point.learning_rate
     optimizer = torch.optim.AdamW(parameters, lr=rate, weight_decay=material.point.weight_decay)
     return optimizer, torch.optim.lr_scheduler.OneCycleLR(optimizer, rate, total_steps=material.steps)

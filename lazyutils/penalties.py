@@ -29,7 +29,7 @@ STEP = 0.005
 
 Score = Callable[[Tensor, Tensor], Tensor]
 Measure = Callable[[Tensor], Tensor]
-Weight = Callable[[Tensor, Tensor], Tensor | float]
+Weight = Callable[[], float]
 
 
 def target_score(logits: Tensor, targets: Tensor) -> Tensor:
@@ -121,7 +121,7 @@ def penalized_cross_entropy(score: Score, measure: Measure, weight: Weight, pred
     Args:
         score: maps (logits, targets) to the scalar S whose gradient is penalised.
         measure: maps the gradient ``[B, 3, H, W]`` to the penalty P.
-        weight: maps (detached cross-entropy, detached P) to P's weight.
+        weight: gives P's weight, once a step.
         predicted: take the network's own answers as targets instead of the labels.
 
     Returns:
@@ -146,7 +146,7 @@ def penalized_cross_entropy(score: Score, measure: Measure, weight: Weight, pred
         ahead, behind = shifted(step), shifted(-step)
         fit = (F.cross_entropy(ahead, batch.labels) + F.cross_entropy(behind, batch.labels)) / 2
         slope = (score(ahead.float(), targets) - score(behind.float(), targets)) / (2 * step)
-        return fit + weight(fit.detach(), value) * (value + slope - slope.detach())
+        return fit + weight() * (value + slope - slope.detach())
 
     return loss
 
@@ -192,14 +192,7 @@ class LinearRamp:
             raise ClearError(f"a penalty of weight {final} over {steps} steps penalises nothing: give both above 0")
         self.final, self.steps, self.calls = final, steps, 0
 
-    def __call__(self, fit: Tensor, value: Tensor) -> float:
-        """This step's weight; cross-entropy and penalty play no part."""
+    def __call__(self) -> float:
+        """This step's weight."""
         self.calls += 1
         return self.final * min(1.0, (self.calls - 1) / max(1, self.steps - 1))
-
-
-def balanced(strength: float) -> Weight:
-    """A weight that makes the penalty ``strength`` times the cross-entropy at every step (Ross et al. 2017)."""
-    if strength <= 0:
-        raise ClearError(f"a penalty of strength {strength} penalises nothing: give more than 0")
-    return lambda fit, value: strength * fit / value.clamp(min=1e-8)

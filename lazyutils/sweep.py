@@ -78,12 +78,14 @@ def plan(parameters: Mapping[str, Any], own_bias: float) -> dict[str, list[Point
 
 
 def epochs(point: Point, parameters: Mapping[str, Any]) -> int:
-    """The page's epochs; for another number of images as many as make as many steps, from 8 to 4 times as many."""
+    """The page's epochs; for another number of images as many as make as many steps, within limits: at most 4 times
+    as many, and at least 8 of the study's or 16 of a one-cycle schedule, which needs time to calm down."""
     if point.method == "colour_only":
         return 2
-    usual = parameters["study_epochs" if ENTRIES[point.method].as_study else "epochs"]
+    as_study = ENTRIES[point.method].as_study
+    usual, least = (parameters["study_epochs"], 8) if as_study else (parameters["epochs"], 16)
     same_steps = round(usual * parameters["train_size"] / point.train_size)
-    return max(min(8, usual), min(4 * usual, same_steps))
+    return max(min(least, usual), min(4 * usual, same_steps))
 
 
 def name(point: Point) -> str:

@@ -207,24 +207,29 @@ class MovingAverage:
     """An exponential moving average of a model's weights and running statistics (Polyak & Juditsky 1992).
 
     Early on its memory is short, as long as the training so far; then of 1 / (1 - ``decay``) steps.
+
+    Attributes:
+        network: the model with the averages, in evaluation mode and without gradients.
     """
 
     def __init__(self, model: nn.Module, decay: float = 0.998) -> None:
         self.model, self.decay, self.steps = model, decay, 0
-        self.values = [tensor.clone() for tensor in self.current()]
-
-    def current(self) -> list[Tensor]:
-        """The model's own weights and running statistics, detached."""
-        return [tensor for tensor in self.model.state_dict().values() if tensor.is_floating_point()]
+        self.network = copy.deepcopy(model).eval().requires_grad_(False)
 
     def update(self) -> None:
         """Take in the model as it is after one more step."""
         self.steps += 1
-        torch._foreach_lerp_(self.values, self.current(), max(1 - self.decay, 9 / (9 + self.steps)))
+        weight = max(1 - self.decay, 9 / (9 + self.steps))
+        torch._foreach_lerp_(real_tensors(self.network), real_tensors(self.model), weight)
 
     def apply(self) -> None:
         """Give the model the averages."""
-        torch._foreach_copy_(self.current(), self.values)
+        torch._foreach_copy_(real_tensors(self.model), real_tensors(self.network))
+
+
+def real_tensors(model: nn.Module) -> list[Tensor]:
+    """A model's own weights and running statistics, detached; no counters."""
+    return [tensor for tensor in model.state_dict().values() if tensor.is_floating_point()]
 
 
 @dataclass

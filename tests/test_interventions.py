@@ -49,7 +49,7 @@ class Fixed(nn.Module):
 )
 def test_penalty_has_the_gradient_of_double_backward(architecture, score, measure):
     model, batch = models.build(architecture).double().train(), digits(dtype=torch.float64)
-    fast = {w: penalties.penalized_cross_entropy(score, measure, lambda fit, value, w=w: w) for w in (0.0, 3.0)}
+    fast = {w: penalties.penalized_cross_entropy(score, measure, lambda w=w: w) for w in (0.0, 3.0)}
     found = gradient(model, fast[3.0], batch) - gradient(model, fast[0.0], batch)
 
     def slow(model, batch):
@@ -69,7 +69,7 @@ def test_the_finite_difference_converges_with_the_square_of_its_step(monkeypatch
     errors = []
     for step in (1e-2, 1e-3):
         monkeypatch.setattr(penalties, "STEP", step)
-        one, none = (penalties.penalized_cross_entropy(score, measure, lambda f, v, w=w: w) for w in (1.0, 0.0))
+        one, none = (penalties.penalized_cross_entropy(score, measure, lambda w=w: w) for w in (1.0, 0.0))
         errors.append((gradient(model, one, batch) - gradient(model, none, batch) - true).norm() / true.norm())
     assert errors[1] < errors[0] / 50
 
@@ -78,9 +78,7 @@ def test_penalty_leaves_running_statistics_to_one_pass():
     batch = digits()
     plain, penalized = models.build("RobustCNN").train(), models.build("RobustCNN").train()
     training.cross_entropy(plain, batch)
-    penalties.penalized_cross_entropy(penalties.log_odds, penalties.recoloring_share, lambda f, v: 1.0)(
-        penalized, batch
-    )
+    penalties.penalized_cross_entropy(penalties.log_odds, penalties.recoloring_share, lambda: 1.0)(penalized, batch)
     for (name, expected), found in zip(plain.named_buffers(), penalized.buffers(), strict=True):
         torch.testing.assert_close(found, expected, msg=name)
 
@@ -103,13 +101,13 @@ def test_log_odds_equals_log_p_over_one_minus_p():
 
 def test_pooling_that_cannot_be_repeated_is_refused():
     model = nn.Sequential(nn.Conv2d(3, 10, 3), nn.MaxPool2d(2), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten())
-    loss = penalties.penalized_cross_entropy(penalties.target_score, penalties.channel_variance, lambda f, v: 1.0)
+    loss = penalties.penalized_cross_entropy(penalties.target_score, penalties.channel_variance, lambda: 1.0)
     with pytest.raises(ClearError, match="right after a ReLU"):
         loss(model, digits())
 
 
 def test_penalty_without_gradients_is_refused():
-    loss = interventions.recoloring_penalty(1.0).loss
+    loss = interventions.recoloring_penalty(1.0, 10).loss
     model = models.build("LazyCNN")
     with torch.no_grad(), pytest.raises(ClearError, match="no_grad"):
         loss(model, digits())
@@ -119,18 +117,13 @@ def test_penalty_without_gradients_is_refused():
 
 def test_ramp_grows_linearly_from_zero_and_stays():
     ramp = penalties.LinearRamp(10, 5)
-    assert [ramp(None, None) for _ in range(7)] == [0, 2.5, 5, 7.5, 10, 10, 10]
+    assert [ramp() for _ in range(7)] == [0, 2.5, 5, 7.5, 10, 10, 10]
 
 
-def test_balanced_penalty_is_as_large_as_asked():
-    weight = penalties.balanced(0.5)
-    assert weight(torch.tensor(3.0), torch.tensor(0.2)) * 0.2 == pytest.approx(1.5)
-
-
-@pytest.mark.parametrize("make", [lambda: penalties.LinearRamp(0, 5), lambda: penalties.balanced(-1)])
-def test_a_penalty_that_penalizes_nothing_is_refused(make):
+@pytest.mark.parametrize(("weight", "steps"), [(0, 5), (-1, 5), (1, 0)])
+def test_a_penalty_that_penalizes_nothing_is_refused(weight, steps):
     with pytest.raises(ClearError, match="penalises nothing"):
-        make()
+        penalties.LinearRamp(weight, steps)
 
 
 # --- weights and priors ----------------------------------------------------------------------------------------------
@@ -189,6 +182,24 @@ def test_logit_correction_loss_by_hand(oversampling):
         expected -= z.log_softmax(0)[LABELS[i]] / 6
     assert found.item() == pytest.approx(expected.item(), rel=1e-5)
     assert (recipe.order is None) == (oversampling == 1)
+
+
+def test_a_teacher_adds_the_divergence_from_its_answers():
+    logits, answers = (torch.randn(6, 10, generator=torch.Generator().manual_seed(s)) for s in (1, 2))
+    batch = Batch(torch.zeros(6, 1), LABELS, torch.arange(6))
+    alone = interventions.logit_correction(CRITIC, LABELS, 5.0).loss(Fixed(logits), batch)
+    taught = interventions.logit_correction(CRITIC, LABELS, 5.0, Fixed(answers)).loss(Fixed(logits), batch)
+    p, q = answers.softmax(1), logits.softmax(1)
+    expected = (p * (p / q).log()).sum(1).mean() * interventions.TEACHER_WEIGHT
+    assert (taught - alone).item() == pytest.approx(expected.item(), rel=1e-5)
+
+
+def test_a_teacher_is_never_taught():
+    student, teacher = models.build("RobustCNN", 0).train(), models.build("RobustCNN", 1).eval()
+    before = {name: value.clone() for name, value in teacher.state_dict().items()}
+    interventions.disagreement(student(digits().images), teacher, digits().images).backward()
+    assert all(parameter.grad is None for parameter in teacher.parameters())
+    assert all(torch.equal(value, before[name]) for name, value in teacher.state_dict().items())
 
 
 def test_spectral_decoupling_by_hand():
@@ -264,7 +275,7 @@ def test_critic_on_pure_colour_finds_the_exceptions():
 
 def test_augmentation_without_range_is_the_identity_and_keeps_colours():
     images = digits().images
-    still = augment.geometric(0, 0, 0, 0)(images, torch.Generator().manual_seed(0))
+    still = augment.geometric(0, 0, 0, 0, 0)(images, torch.Generator().manual_seed(0))
     torch.testing.assert_close(still, images, atol=1e-5, rtol=0)
     plain = torch.tensor([0.2, 0.7, 0.4])[None, :, None, None].expand(8, -1, 28, 28).contiguous()
     moved = augment.geometric()(plain, torch.Generator().manual_seed(0))
@@ -281,6 +292,13 @@ def test_augmentation_moves_by_at_most_what_it_says_and_repeats_with_its_seed():
     images, move = digits().images, augment.geometric()
     first, second = (move(images, torch.Generator().manual_seed(3)) for _ in range(2))
     assert torch.equal(first, second) and not torch.equal(first, images)
+
+
+def test_bending_shifts_by_its_deviation_in_pixels_and_smoothly():
+    shifts = augment.displacements(torch.Size((400, 3, 28, 28)), 1.5, torch.Generator().manual_seed(0)) * 28 / 2
+    corners = shifts[:, ::27, ::27]  # control points, free of interpolation
+    assert corners.std().item() == pytest.approx(1.5, rel=0.05) and abs(corners.mean().item()) < 0.1
+    assert (shifts[:, 1:] - shifts[:, :-1]).std() < 0.5 * shifts.std()
 
 
 def test_impossible_augmentation_is_refused():
@@ -303,7 +321,7 @@ def test_a_diverging_penalty_stops_with_the_last_good_weights():
             optimizer=optimizer,
             epochs=3,
             batch_size=8,
-            loss=interventions.recoloring_penalty(1.0).loss,
+            loss=interventions.recoloring_penalty(1.0, 10).loss,
         )
     for name, value in model.state_dict().items():
         assert torch.equal(value, before[name])

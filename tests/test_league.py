@@ -24,9 +24,9 @@ PARAMETERS = {
     "study_epochs": 9,
     "strengths": [1.0, 10.0],
     "critic": "lazy",
-    "sweep_methods": ["erm", "corrected_resampling"],
+    "sweep_methods": ["erm", "corrected_teacher"],
     "bias_seeds": [0],
-    "size_methods": ["erm", "corrected_resampling"],
+    "size_methods": ["erm", "corrected_teacher"],
     "size_seeds": [0],
     "biases": [0.5, 0.95, 1.0],
     "sizes": [2000, 12000, 57000],
@@ -82,9 +82,9 @@ def test_only_brackets_see_colours(dataset, monkeypatch):
         seen[material.point.method] = material.colors
 
     monkeypatch.setattr(league, "train_network", spy)
-    for method in ("corrected_resampling", "learning_from_failure", "group_labels"):
+    for method in ("corrected_teacher", "learning_from_failure", "group_labels"):
         league.run(replace(TINY, method=method), dataset)
-    assert seen["corrected_resampling"] is None and seen["learning_from_failure"] is None
+    assert seen["corrected_teacher"] is None and seen["learning_from_failure"] is None
     assert seen["group_labels"] is not None
 
 
@@ -108,7 +108,7 @@ def test_every_entry_trains_and_is_judged(method, dataset):
 
 
 def test_the_same_point_gives_the_same_figures(dataset):
-    first, second = (league.run(replace(TINY, method="corrected_resampling"), dataset)[1] for _ in range(2))
+    first, second = (league.run(replace(TINY, method="corrected_teacher"), dataset)[1] for _ in range(2))
     first.pop("seconds"), second.pop("seconds")
     assert first == second
 
@@ -167,7 +167,7 @@ def test_plan_shares_points_and_leaves_out_impossible_ones():
     assert {p for p in plan["bias"] if p.bias is None} <= league_points
     assert {p for p in plan["size"] if p.train_size == 12000} <= league_points
     assert [p.method for p in plan["bias"] if p.bias == 1] == ["erm"]
-    assert {p.epochs for p in plan["size"] if p.train_size == 57000} == {8}
+    assert {(p.method, p.epochs) for p in plan["size"] if p.train_size == 57000} == {("erm", 8), (league.BEST, 12)}
     names = [sweep.name(p) for part in plan.values() for p in set(part)]
     assert len(set(names)) == len({p for part in plan.values() for p in part})
     with pytest.raises(ClearError, match="unknown method"):

@@ -49,6 +49,33 @@ def test_learns_a_toy_problem(architecture, precision):
     assert not model.training and all(parameter.dtype == torch.float32 for parameter in model.parameters())
 
 
+def test_moving_average_by_hand():
+    model = nn.BatchNorm1d(2)
+    average = training.MovingAverage(model, decay=0.5)
+    expected = torch.ones(2)
+    for step in range(1, 13):
+        model.weight.data.fill_(step)
+        average.update()
+        memory = max(0.5, 9 / (9 + step))
+        expected = expected + memory * (step - expected)
+    torch.testing.assert_close(average.network.weight, expected)
+    assert not average.network.training and average.network.weight.grad is None
+    average.apply()
+    torch.testing.assert_close(model.weight.data, expected)
+    assert model.weight.requires_grad and model.num_batches_tracked == 0
+
+
+def test_moving_average_is_updated_once_a_step_and_leaves_training_alone():
+    images, labels = toy()
+    plain, losses = fitted(epochs=2)
+    watched = models.build("LazyCNN", 1)
+    average = training.MovingAverage(watched)
+    optimizer = torch.optim.Adam(watched.parameters(), lr=3e-3)
+    found = training.fit(watched, images, labels, optimizer=optimizer, epochs=2, batch_size=50, average=average)
+    assert average.steps == 2 * len(labels) // 50
+    assert found == losses and same(watched, plain) and not same(average.network, watched)
+
+
 def test_one_step_is_plain_gradient_descent():
     images, labels = toy(20)
     model = models.build("LazyCNN", 1)
