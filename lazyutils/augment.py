@@ -11,7 +11,6 @@ from torch.nn import functional as F
 from lazyutils.errors import ClearError
 from lazyutils.training import Augment
 
-
 BEND_POINTS = 7
 """Control points of an elastic deformation along each axis."""
 
@@ -64,7 +63,7 @@ def affine_maps(n: int, ranges: tuple[float, float, float, float], generator: to
 
 
 def displacements(shape: torch.Size, bend: float, generator: torch.Generator) -> Tensor:
-    """``float32 [B, H, W, 2]``: smooth random shifts in x and y for images ``[B, C, H, W]``, in units of half a side."""
+    """``float32 [B, H, W, 2]``: smooth random shifts for images ``[B, C, H, W]``, x and y in units of half a side."""
     size = torch.tensor([shape[3], shape[2]])
     control = torch.randn(shape[0], 2, BEND_POINTS, BEND_POINTS, generator=generator) * bend
     smooth = F.interpolate(control, size=tuple(shape[2:]), mode="bicubic", align_corners=True)

@@ -19,7 +19,6 @@ from lazyutils.errors import ClearError
 from lazyutils.metrics import contingency
 from lazyutils.training import Batch, Loss, Order, cross_entropy
 
-
 TEACHER_WEIGHT = 0.3
 """Weight of the teacher beside the cross-entropy."""
 
