@@ -7,10 +7,10 @@ notebook usually holds: a hook, a whole forward pass with gradients for all para
 from __future__ import annotations
 
 import argparse
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import torch
+from side_by_side import timed
 from torch import Tensor, nn
 
 from lazyutils import inversion, models, visualize
@@ -38,13 +38,6 @@ def plain_loop(model: nn.Module, units: Sequence[Unit], steps: int) -> Tensor:
         achieved.append(visualize.reduce_maps(record["out"], unit.reduction)[0, unit.channel].item())
         handle.remove()
     return torch.tensor(achieved)
-
-
-def timed(function: Callable[[], Tensor]) -> tuple[float, Tensor]:
-    """Processor seconds (a busy machine doesn't count) and result of one call."""
-    start = time.process_time()
-    result = function()
-    return time.process_time() - start, result
 
 
 def report(name: str, rounds: Sequence[dict[str, tuple[float, Tensor]]], first: str) -> None:

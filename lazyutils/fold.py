@@ -1,4 +1,4 @@
-"""The same convolutions, faster where channels are few: fold neighbouring rows of pixels into channels first.
+"""The same layers, faster: fold neighbouring rows of pixels into channels, and pool rows before columns.
 
 A convolution with 3 input channels leaves most of a processor's vector lanes empty, above all in the backward
 pass to the image. Over blocks of b rows it is a convolution with b times the channels and a kernel b times lower
@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import reduce
 
 import torch
 from torch import Tensor, nn
@@ -19,6 +20,8 @@ FULL = 12
 """Input channels that fill the lanes: rows are folded until there are as many."""
 FEW_CHANNELS = 6
 LARGE_KERNEL = 5
+FEW_IMAGES = 16
+"""From so many images on, folding a kernel for one pass pays."""
 
 
 def fold_rows(x: Tensor, block: int) -> Tensor:
@@ -80,14 +83,63 @@ def worth_folding(module: nn.Module) -> bool:
     )
 
 
+def separable_max_pool(pool: nn.MaxPool2d, x: Tensor) -> Tensor:
+    """``pool`` to the last bit: the maximum over rows, then over columns. Ten times as fast, without a gradient.
+
+    Args:
+        pool: without dilation and ceiling, see ``separable``.
+        x: ``[N, C, H, W]``.
+    """
+    pooled = F.pad(x, (pool.padding,) * 4, value=-torch.inf) if pool.padding else x
+    for dim in (2, 3):
+        count = (pooled.shape[dim] - pool.kernel_size) // pool.stride + 1
+        every = pooled.unfold(dim, pool.kernel_size, pool.stride).narrow(dim, 0, count).unbind(-1)  # views
+        pooled = reduce(torch.maximum, every)
+    return pooled
+
+
+def separable(module: nn.Module) -> bool:
+    """Whether a layer is a square max pooling that ``separable_max_pool`` can do."""
+    return (
+        isinstance(module, nn.MaxPool2d)
+        and all(isinstance(number, int) for number in (module.kernel_size, module.stride, module.padding))
+        and module.dilation == 1
+        and not module.ceil_mode
+        and not module.return_indices
+    )
+
+
+@contextmanager
+def replaced(forwards: dict[nn.Module, Callable[[Tensor], Tensor]]) -> Iterator[None]:
+    """These modules compute by these functions inside the block."""
+    for module, forward in forwards.items():
+        module.forward = forward
+    try:
+        yield
+    finally:
+        for module in forwards:
+            del module.forward
+
+
 @contextmanager
 def folded(model: nn.Module) -> Iterator[nn.Module]:
     """The same model with faster convolutions inside the block, for passes that leave the weights alone."""
-    convolutions = [module for module in model.modules() if worth_folding(module)]
-    for module in convolutions:
-        module.forward = folded_conv2d(module)
-    try:
+    with replaced({module: folded_conv2d(module) for module in model.modules() if worth_folding(module)}):
         yield model
-    finally:
-        for module in convolutions:
-            del module.forward
+
+
+@contextmanager
+def quick_around_a_cut(model: nn.Module) -> Iterator[nn.Module]:
+    """The same model, faster inside the block if only its rear part takes gradients (``hooks.captured`` with a cut).
+
+    Before the cut nothing changes by a bit: only max pooling is replaced. Behind it convolutions of batches are folded.
+    """
+
+    def around(module: nn.Module) -> Callable[[Tensor], Tensor]:
+        plain = module.forward
+        if separable(module):
+            return lambda x: plain(x) if x.requires_grad else separable_max_pool(module, x)
+        return lambda x: folded_conv2d(module)(x) if x.requires_grad and len(x) >= FEW_IMAGES else plain(x)
+
+    with replaced({m: around(m) for m in model.modules() if separable(m) or worth_folding(m)}):
+        yield model

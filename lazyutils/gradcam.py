@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lazyutils.errors import ClearError
+from lazyutils.fold import quick_around_a_cut
 from lazyutils.hooks import captured, check_images, find_layer, frozen
 
 Targets = Tensor | int | None
@@ -81,13 +82,13 @@ class GradCAM:
     Args:
         model: maps images ``float32 [N, C, H, W]`` to logits ``[N, classes]``.
         layer: dotted name of a layer with spatial output, such as ``"conv3"`` or ``"net.layer4.1.conv2"``.
-        batch_size: images a pass.
+        batch_size: images a pass; much larger ones overflow the processor's cache.
 
     Raises:
         ClearError: the model has no such layer (the message lists those there are).
     """
 
-    def __init__(self, model: nn.Module, layer: str, batch_size: int = 500) -> None:
+    def __init__(self, model: nn.Module, layer: str, batch_size: int = 250) -> None:
         find_layer(model, layer)
         self.model, self.layer, self.batch_size = model, layer, batch_size
 
@@ -148,7 +149,7 @@ def layer_gradients(model: nn.Module, layer: str, images: Tensor, targets: Targe
     Raises:
         ClearError: the layer gives no spatial maps, runs not exactly once, or does not reach the logits.
     """
-    with frozen(model), captured(model, [layer], cut=True) as record:
+    with frozen(model), quick_around_a_cut(model), captured(model, [layer], cut=True) as record:
         logits = model(images)
         if layer not in record:
             raise ClearError(f"layer {layer!r} does not run in a forward pass: choose one that does")

@@ -49,6 +49,7 @@ def state(model: nn.Module) -> dict:
         "gradients": [parameter.grad for parameter in model.parameters()],
         "trainable": [parameter.requires_grad for parameter in model.parameters()],
         "sums": [tensor.double().sum().item() for tensor in model.state_dict().values()],
+        "forwards": ["forward" in vars(module) for module in model.modules()],
         "grad_enabled": torch.is_grad_enabled(),
     }
 
@@ -66,7 +67,7 @@ def test_raw_map_equals_captum_for_every_class(name, layer):
 @pytest.mark.parametrize("precision", [torch.float64, torch.float32])
 @pytest.mark.parametrize(("name", "layer"), CASES)
 def test_displayed_map_equals_the_grad_cam_package_for_every_class(name, layer, precision):
-    model, images = network(name).to(precision), pictures(12 if name != "ResNet18" else 3).to(precision)
+    model, images = network(name).to(precision), pictures(20 if name != "ResNet18" else 3).to(precision)
     peer = copy.deepcopy(model)
     with PackageGradCAM(peer, [find_layer(peer, layer)]) as package:
         for target in range(10):

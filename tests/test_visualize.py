@@ -183,6 +183,35 @@ def test_folded_convolutions_equal_plain_ones(stride, kernel, padding, side, cha
     torch.testing.assert_close(*gradients, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.parametrize("options", [(2,), (3, 2, 1), (3, 1), (2, 3)])
+@pytest.mark.parametrize("sides", [(28, 28), (15, 20)])
+def test_separable_max_pooling_is_exact(options, sides):
+    pool = nn.MaxPool2d(*options)
+    assert fold.separable(pool)
+    x = torch.randn(3, 4, *sides, generator=torch.Generator().manual_seed(0))
+    assert torch.equal(fold.separable_max_pool(pool, x), pool(x))
+
+
+@pytest.mark.parametrize(
+    "options", [{"dilation": 2}, {"ceil_mode": True}, {"return_indices": True}, {"stride": (1, 2)}]
+)
+def test_other_poolings_are_left_alone(options):
+    assert not fold.separable(nn.MaxPool2d(2, **options))
+
+
+def test_before_a_cut_nothing_changes_by_a_bit_and_behind_it_only_rounding():
+    model = nn.Sequential(nn.Conv2d(3, 6, 5), nn.MaxPool2d(2), nn.Conv2d(6, 4, 5))
+    x = torch.rand(20, 3, 28, 28, generator=torch.Generator().manual_seed(0))
+    with hooks.frozen(model):
+        plain = model(x)
+        with fold.quick_around_a_cut(model):
+            assert torch.equal(model(x), plain)
+            behind = model(x.requires_grad_())
+        gradients = [torch.autograd.grad(out.square().sum(), x)[0] for out in (behind, model(x))]
+    torch.testing.assert_close(behind, plain, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(*gradients, rtol=1e-4, atol=1e-4)
+
+
 @pytest.mark.parametrize(
     ("call", "message"),
     [
