@@ -21,6 +21,8 @@ from lazyutils.errors import ClearError
 
 TREE = Path("colored_mnist") / "type2_background"
 FOLDERS = {"easy": "easy_train", "hard": "hard_test"}
+NO_OWNER = "INSERT_OWNER_SLUG_HERE"
+"""The Kaggle CLI's own marker where a user's name is to be filled in."""
 DATA_CARD = """# Colored-MNIST with a spurious background colour
 
 {n_easy:,} training images (`easy_train`) and {n_hard:,} test images (`hard_test`), 28 x 28 RGB PNGs in one folder
@@ -109,7 +111,7 @@ def write_kaggle_folder(
     tree: Path,
     splits: Mapping[str, Mapping[str, Tensor]],
     recipe: Mapping[str, object],
-    owner: str = "INSERT_OWNER_HERE",
+    owner: str = NO_OWNER,
 ) -> Path:
     """Add ``dataset-metadata.json``, ``README.md`` (the data card) and ``SHA256SUMS`` beside the tree.
 

@@ -28,8 +28,6 @@ from lazyutils.command import exit_code
 from lazyutils.errors import ClearError
 from lazyutils.site import Report, task_names
 
-NO_OWNER = "INSERT_OWNER_SLUG_HERE"
-"""The Kaggle CLI's own marker in the files that ``kaggle models init`` writes."""
 CONTENTS = """# What is in this folder
 
 | file | what | licence |
@@ -65,13 +63,13 @@ def write(owner: str | None, out: Path, root: Path = Path(), report: Report = pr
         raise ClearError(f"{out} is there already and holds something else: choose another folder with --out")
     scratch = out.with_name(f".{out.name}.partial")
     shutil.rmtree(scratch, ignore_errors=True)
-    source = write_data_set(owner or NO_OWNER, scratch, root, report)
+    source = write_data_set(owner or export.NO_OWNER, scratch, root, report)
     for task in task_names(root):
-        write_kernel(task, owner or NO_OWNER, source, scratch / "kernels" / task, root)
+        write_kernel(task, owner or export.NO_OWNER, source, scratch / "kernels" / task, root)
     export.replace_tree(scratch, out)
     if owner is None:
         report(
-            f"No owner given: {NO_OWNER} stands in all metadata; `make kaggle OWNER=...` puts your Kaggle user there"
+            f"No owner given: {export.NO_OWNER} stands in all metadata; `make kaggle OWNER=...` puts your user there"
         )
     report(f"Upload with `kaggle datasets create -p {out}/colored_mnist --dir-mode zip`,")
     report(f"then with `kaggle kernels push -p {out}/kernels/<task>` for each task.")

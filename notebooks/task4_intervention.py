@@ -315,6 +315,7 @@ display(
     )
 )
 results = {"league": table, "brackets": held, "penalty": study, "selection": chosen, "inside": inside}
+results["titles"] = {name: league.ENTRIES[name].title for name in [*table, *held]}
 task.finish(results | {"bias": over_bias, "size": over_size, "critics": watched})
 
 # %% [markdown]

@@ -19,7 +19,7 @@ import nbformat
 import pytest
 from conftest import ROOT
 
-from lazyutils import checkpoints, data, kaggle, mnist, models, site
+from lazyutils import checkpoints, data, export, kaggle, mnist, models, site
 from lazyutils.errors import ClearError
 
 TASKS = site.task_names(ROOT)
@@ -147,10 +147,10 @@ def test_without_an_owner_the_clis_marker_stands_and_the_log_says_so(root, few, 
     log: list[str] = []
     kaggle.write(None, tmp_path / "out", root, log.append)
     texts = [path.read_text() for path in (tmp_path / "out").rglob("*-metadata.json")]
-    assert len(texts) == len(TASKS) + 1 and all(f'"{kaggle.NO_OWNER}/' in text for text in texts)
-    assert kaggle.NO_OWNER in log[0] and "OWNER=" in log[0]
+    assert len(texts) == len(TASKS) + 1 and all(f'"{export.NO_OWNER}/' in text for text in texts)
+    assert export.NO_OWNER in log[0] and "OWNER=" in log[0]
     kaggle.write("somebody", tmp_path / "out", root, log.append)
-    assert kaggle.NO_OWNER not in "".join(path.read_text() for path in (tmp_path / "out").rglob("*.json"))
+    assert export.NO_OWNER not in "".join(path.read_text() for path in (tmp_path / "out").rglob("*.json"))
 
 
 def test_bad_input_is_refused_before_anything_is_written(root, tmp_path) -> None:
