@@ -16,16 +16,13 @@ from pathlib import Path
 import foolbox
 import torch
 import torchattacks
+from side_by_side import timed
 from torch import Tensor, nn
 
 from lazyutils import attack_peers, attacks, checkpoints, data, perturbations, training
 
 SOURCE, TARGET, SURE = 7, 3, 0.9
-
-
-def timed(way: Callable[[], Tensor]) -> tuple[Tensor, float]:
-    start = time.perf_counter()
-    return way(), time.perf_counter() - start
+WALL = time.perf_counter
 
 
 def libraries(model: nn.Module, eps: float, steps: int) -> dict[str, Callable[[Tensor], Tensor]]:
@@ -47,12 +44,12 @@ def libraries(model: nn.Module, eps: float, steps: int) -> dict[str, Callable[[T
 
 def compare_pgd(name: str, model: nn.Module, images: Tensor, *, eps: float, steps: int, batch: int) -> None:
     labels = torch.full((len(images),), SOURCE, device=images.device)
-    ours, seconds = timed(lambda: attacks.pgd(model, images, labels, TARGET, eps, steps=steps))
+    seconds, ours = timed(lambda: attacks.pgd(model, images, labels, TARGET, eps, steps=steps), WALL)
     last = attacks.pgd(model, images, labels, TARGET, eps, steps=steps, confidence=1.0)
     line = f"{name:12} eps {eps:.2f}  PGD ours {ours.success.double().mean():.3f} in {seconds:6.1f} s"
     line += f" (all steps taken: {(last.confidence > SURE).double().mean():.3f})"
     for library, attack in libraries(model, eps, steps).items():
-        found, theirs = timed(lambda attack=attack: torch.cat([attack(part) for part in images.split(batch)]))
+        theirs, found = timed(lambda attack=attack: torch.cat([attack(part) for part in images.split(batch)]), WALL)
         sure = (training.predict(model, found).softmax(1)[:, TARGET] > SURE).double().mean()
         line += f" | {library} {sure:.3f} in {theirs:6.1f} s, ratio {theirs / seconds:5.2f}"
     print(line, flush=True)
@@ -75,8 +72,8 @@ def compare_radius(name: str, model: nn.Module, images: Tensor, steps: int) -> N
     def margin(x: Tensor, y: Tensor, eps: Tensor) -> Tensor:
         return attacks.pgd(model, x, y, TARGET, eps, **options).success
 
-    ours, seconds = timed(lambda: perturbations.minimal_eps(margin, images, labels, largest=0.6))
-    fmn, theirs = timed(lambda: attack_peers.fmn_minimal_eps(model, images, TARGET, steps=steps))
+    seconds, ours = timed(lambda: perturbations.minimal_eps(margin, images, labels, largest=0.6), WALL)
+    theirs, fmn = timed(lambda: attack_peers.fmn_minimal_eps(model, images, TARGET, steps=steps), WALL)
     line = f"median radius ours {ours.median():.4f} in {seconds:.1f} s, FMN {fmn.median():.4f} in {theirs:.1f} s"
     print(f"{name:12} answer alone: {line}", flush=True)
 

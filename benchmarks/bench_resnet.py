@@ -8,9 +8,9 @@ in float32, as tutorials write it; the book's is in float32 and, as on its page,
 from __future__ import annotations
 
 import argparse
-import time
 
 import torch
+from side_by_side import timed
 from torch import nn
 from torch.nn import functional as F
 
@@ -36,13 +36,6 @@ def cached_epoch(half: nn.Module, features: torch.Tensor, labels: torch.Tensor, 
     training.fit(half, features, labels, optimizer=optimizer, epochs=1, **settings)
 
 
-def timed(function, *arguments) -> tuple[float, object]:
-    """Processor seconds and result of one call."""
-    start = time.process_time()
-    result = function(*arguments)
-    return time.process_time() - start, result
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--images", type=int, default=960, help="training images (default: %(default)s)")
@@ -66,14 +59,14 @@ def main() -> None:
     for precision in training.PRECISIONS:
         times[f"once {precision}"], times[f"epoch {precision}"] = [], []
     for _ in range(given.repeats + 1):
-        times["plain"].append(timed(plain_epoch, plain, images, labels, given.batch)[0])
+        times["plain"].append(timed(lambda: plain_epoch(plain, images, labels, given.batch))[0])
         for precision in training.PRECISIONS:
             model.eval()
             kept = images, 100, precision, getattr(torch, precision)
-            once, features = timed(training.batched, model.frozen, *kept)
+            once, features = timed(lambda kept=kept: training.batched(model.frozen, *kept))
             times[f"once {precision}"].append(once)
-            epoch = timed(cached_epoch, half, features, labels, given.batch, precision)[0]
-            times[f"epoch {precision}"].append(epoch)
+            epoch = half, features, labels, given.batch, precision
+            times[f"epoch {precision}"].append(timed(lambda epoch=epoch: cached_epoch(*epoch))[0])
     best = {name: min(values[1:]) for name, values in times.items()}
     for name, value in best.items():
         print(f"{name:16} {value:6.2f} s  {given.images / value:7,.0f} images/s")
