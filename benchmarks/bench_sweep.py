@@ -23,7 +23,7 @@ ROOT = Path(__file__).resolve().parent.parent
 SEEDS = [0, 1, 2, 3, 4]
 PROFILE = {
     "task4_intervention": {
-        "methods": [],
+        "methods": ["erm"],
         "brackets": ["oracle"],
         "seeds": SEEDS,
         "method_seeds": SEEDS,
@@ -51,14 +51,14 @@ def project(folder: Path, splits: dict) -> Path:
 def start(root: Path, cores: int) -> subprocess.Popen:
     """The sweep, as `make sweep` calls it, in a process group of its own."""
     command = [sys.executable, "-m", "snakemake", "-s", "sweep/Snakefile", "--config", "profile=small"]
-    options = ["--rerun-incomplete", "--keep-going", "--nolock", "--cores", str(cores), "--quiet", "all"]
+    options = ["--rerun-incomplete", "--keep-going", "--nolock", "--cores", str(cores), "--quiet", "rules", "progress"]
     return subprocess.Popen([*command, *options], cwd=root, start_new_session=True)
 
 
-def finished(root: Path) -> dict[Path, int]:
-    """When each finished run's file was written."""
+def finished(root: Path) -> dict[Path, bytes]:
+    """Each finished run's file; it holds the seconds of its training, so that no second training repeats it."""
     files = (root / "runs/small/points").glob("*.json")
-    return {file: file.stat().st_mtime_ns for file in files if not file.name.endswith(".model.json")}
+    return {file: file.read_bytes() for file in files if not file.name.endswith(".model.json")}
 
 
 def complete(root: Path, cores: int) -> float:
@@ -69,7 +69,7 @@ def complete(root: Path, cores: int) -> float:
     return time.perf_counter() - started
 
 
-def killed(root: Path, cores: int, after: int) -> dict[Path, int]:
+def killed(root: Path, cores: int, after: int) -> dict[Path, bytes]:
     """Kill a sweep, and all it has started, once ``after`` runs are finished; what was finished."""
     process = start(root, cores)
     while len(finished(root)) < after:
@@ -84,9 +84,7 @@ def killed(root: Path, cores: int, after: int) -> dict[Path, int]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", default=str(ROOT / "data"), help="folder of MNIST (default: %(default)s)")
-    parser.add_argument(
-        "--kill-after", type=int, default=8, help="runs before the kill (default: %(default)s)"
-    )
+    parser.add_argument("--kill-after", type=int, default=8, help="runs before the kill (default: %(default)s)")
     given = parser.parse_args()
     splits = data.colored_mnist(mnist.load(given.data, print), **standins.RECIPE)
     taken = {}
@@ -102,7 +100,7 @@ def main() -> None:
         before = killed(root, 2, given.kill_after)
         complete(root, 2)
         after = finished(root)
-        again = sum(after[file] != when for file, when in before.items())
+        again = sum(after[file] != content for file, content in before.items())
         print(
             f"killed after {len(before)} runs, then resumed: {len(after)} runs, {again} of the {len(before)} made again"
         )
