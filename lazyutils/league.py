@@ -305,7 +305,7 @@ def train_network(
         augment=augment.geometric() if method.augmented else None,
         order=recipe.order,
         precision=training.resolve_precision("auto", material.images.device),
-        average=material.average,
+        average=None if method.as_study else material.average,
         on_epoch=after,
     )
     if stopping is None:

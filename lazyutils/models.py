@@ -5,8 +5,8 @@ from __future__ import annotations
 import hashlib
 import os
 import pickle
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 import torch
@@ -15,6 +15,7 @@ from torch.nn import functional as F
 from torchvision.models import ResNet18_Weights, resnet18
 
 from lazyutils.errors import ClearError, DamagedFileError
+from lazyutils.fold import replaced
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_SD = (0.229, 0.224, 0.225)
@@ -196,17 +197,13 @@ class ColumnConv2d(torch.autograd.Function):
         return to_x, to_weight.view_as(weight), None, None
 
 
-@contextmanager
-def by_columns(block: nn.Module) -> Iterator[None]:
+def by_columns(block: nn.Module) -> AbstractContextManager[None]:
     """Inside, the convolutions of ``block`` (no bias, no groups) are ``ColumnConv2d`` in their input's precision."""
-    convolutions = [module for module in block.modules() if isinstance(module, nn.Conv2d)]
-    for conv in convolutions:
-        conv.forward = lambda x, c=conv: ColumnConv2d.apply(x, c.weight.to(x.dtype), c.stride, c.padding)
-    try:
-        yield
-    finally:
-        for conv in convolutions:
-            del conv.forward
+
+    def columnwise(conv: nn.Conv2d) -> Callable[[Tensor], Tensor]:
+        return lambda x: ColumnConv2d.apply(x, conv.weight.to(x.dtype), conv.stride, conv.padding)
+
+    return replaced({conv: columnwise(conv) for conv in block.modules() if isinstance(conv, nn.Conv2d)})
 
 
 ARCHITECTURES: dict[str, Callable[..., nn.Module]] = {
