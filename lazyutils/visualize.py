@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import groupby
 
 import torch
 from torch import Tensor, nn
@@ -179,33 +180,86 @@ def layer_units(model: nn.Module, layer: str, reduction: str = "mean", size: int
     return [Unit(layer, channel, reduction) for channel in range(map_shape(model, layer, size)[0])]
 
 
+@torch.no_grad()
+def central_view(model: nn.Module, layer: str, size: int = 28) -> tuple[slice, Tensor]:
+    """What the central unit of a layer's maps sees: rows (and columns alike) of the image, and that unit in their map.
+
+    On the part that it sees a unit has the same value as on the whole image. Which part is asked of the network
+    itself: a row of NaN makes NaN of all that depends on it. The crop is then confirmed on noise; where none gives
+    the same values (a network that resizes its input, say) it is the whole image.
+
+    Returns:
+        The crop, and ``float32 [h, w]``, 1 at the unit and 0 elsewhere.
+    """
+    device = next(model.parameters()).device
+    noise = torch.rand(1, 3, size, size, generator=torch.Generator().manual_seed(0)).to(device)
+    blinded = noise.repeat(size, 1, 1, 1)
+    blinded[range(size), :, range(size)] = torch.nan
+    with hooks.stopping_at(model, layer) as activation:
+        whole = hooks.as_maps(activation(noise))[0]
+        unit = reduction_weights("center", *whole.shape[1:])
+        values = whole.flatten(1)[:, unit.argmax(), None]  # one a channel
+        answers = hooks.as_maps(activation(blinded)).flatten(2)[:, :, unit.argmax()]
+        seen = answers.isnan().any(1).nonzero().flatten().tolist()
+        for start in range(seen[0], 0, -1) if 0 < len(seen) < size else ():
+            crop = slice(start, seen[-1] + 1)
+            part = hooks.as_maps(activation(noise[:, :, crop, crop]))[0]
+            same = torch.isclose(part.flatten(1), values, atol=1e-6).all(0)
+            if same.any():
+                place = same.nonzero()[0]
+                return crop, torch.zeros(same.shape).index_fill_(0, place.cpu(), 1).view(part.shape[1:])
+    return slice(0, size), unit
+
+
+@dataclass(frozen=True)
+class UnitGroup:
+    """Neighbouring units of one layer that need the same part of the image.
+
+    Attributes:
+        layer, channels: the layer, and each unit's channel.
+        crop: the rows and columns of the image that are needed.
+        weights: ``float32 [G, h, w]``, the reductions over the maps of that part.
+    """
+
+    layer: str
+    channels: list[int]
+    crop: slice
+    weights: Tensor
+
+
+def unit_group(model: nn.Module, layer: str, units: Sequence[Unit], size: int) -> UnitGroup:
+    """Units of one layer that are all central or all not, checked."""
+    channels, height, width = map_shape(model, layer, size)
+    wanted = [unit.channel for unit in units]
+    if not 0 <= min(wanted) <= max(wanted) < channels:
+        raise ClearError(f"{layer} has channels 0 to {channels - 1}, asked for {wanted}")
+    if units[0].reduction == "center":
+        crop, place = central_view(model, layer, size)
+        return UnitGroup(layer, wanted, crop, place.expand(len(units), -1, -1))
+    weights = torch.stack([reduction_weights(unit.reduction, height, width) for unit in units])
+    return UnitGroup(layer, wanted, slice(0, size), weights)
+
+
 def unit_objective(model: nn.Module, units: Sequence[Unit], size: int = 28) -> Objective:
-    """The objective of ``units``, image ``u`` for unit ``u``. Each layer's images run no deeper than that layer.
+    """The objective of ``units``, image ``u`` for unit ``u``.
+
+    Neighbours in ``units`` of the same layer share a pass. It runs no deeper than that layer, and for central units
+    over no more of the images than they see.
 
     Raises:
         ClearError: unknown layer, channel or reduction.
     """
-    groups, order = [], []
-    for layer in dict.fromkeys(unit.layer for unit in units):
-        channels, height, width = map_shape(model, layer, size)
-        rows = [row for row, unit in enumerate(units) if unit.layer == layer]
-        wanted = [units[row].channel for row in rows]
-        if not 0 <= min(wanted) <= max(wanted) < channels:
-            raise ClearError(f"{layer} has channels 0 to {channels - 1}, asked for {wanted}")
-        weights = torch.stack([reduction_weights(units[row].reduction, height, width) for row in rows])
-        groups.append((layer, wanted, weights))
-        order += rows
-    device = next(model.parameters()).device
-    rows, sizes = torch.tensor(order, device=device), [len(wanted) for _, wanted, _ in groups]
-    back = rows.argsort()
+    runs = groupby(units, lambda unit: (unit.layer, unit.reduction == "center"))
+    groups = [unit_group(model, layer, list(run), size) for (layer, _), run in runs]
 
     def objective(images: Tensor) -> Tensor:
-        values, parts = [], images.index_select(0, rows).split(sizes)
-        for part, (layer, wanted, weights) in zip(parts, groups, strict=True):
-            with hooks.stopping_at(model, layer) as activation:
-                maps = hooks.as_maps(activation(part))  # [G, C, H, W]
-            values.append((maps[range(len(part)), wanted] * weights.to(maps)).sum(dim=(1, 2)))
-        return torch.cat(values)[back]
+        values, parts = [], images.split([len(group.channels) for group in groups])
+        for part, group in zip(parts, groups, strict=True):
+            with hooks.stopping_at(model, group.layer) as activation:
+                maps = hooks.as_maps(activation(part[:, :, group.crop, group.crop]))  # [G, C, h, w]
+            chosen = maps[range(len(part)), group.channels]
+            values.append((chosen * group.weights.to(maps)).sum(dim=(1, 2)))
+        return torch.cat(values)
 
     return objective
 

@@ -26,7 +26,7 @@ except ModuleNotFoundError:
 # ## Parameters
 
 # %% tags=["parameters"]
-methods: "list[str]" = ["corrected_resampling"]  # rows of the league beside ERM, the study's penalty and the best
+methods: "list[str]" = ["corrected_teacher"]  # rows of the league; ERM, the study's penalty and the best always are
 brackets: "list[str]" = ["colour_only"]  # what holds it, beside the oracle: they see the truth, or other images
 seeds: "list[int[0, 999999]]" = [0]  # one network each: subset, initial weights, order of images
 method_seeds: "list[int[0, 999999]]" = [0]  # of rows beside ERM, the study's penalty and the best: the first of seeds

@@ -50,6 +50,28 @@ def test_one_optimisation_equals_the_loop_over_units(model, name):
             torch.testing.assert_close(alone.images[0], together.images[row], rtol=0, atol=2e-2)
 
 
+@pytest.mark.parametrize(
+    ("network", "layer", "side"),
+    [
+        ("LazyCNN", "conv1", 9),
+        ("LazyCNN", "conv2", 15),
+        ("LazyCNN", "conv3", 18),  # one more than it sees, to keep the stride's phase
+        ("LazyCNN", "fc", 28),
+        ("RobustCNN", "conv1", 5),
+        ("RobustCNN", "conv3", 20),
+        ("ResNet18", "net.layer2", 28),  # resizes its input, so that a crop would be another image
+    ],
+)
+def test_a_central_unit_has_the_same_values_on_what_it_sees(network, layer, side):
+    net = models.build(network, 1).eval()
+    crop, unit = visualize.central_view(net, layer)
+    assert crop.stop - crop.start == side and unit.sum() == 1
+    whole = visualize.reduce_maps(hooks.collect(net, IMAGES, [layer])[layer], "center")
+    with hooks.stopping_at(net, layer) as activation, torch.no_grad():
+        part = hooks.as_maps(activation(IMAGES[:, :, crop, crop]))
+    torch.testing.assert_close((part * unit).sum(dim=(2, 3)), whole)
+
+
 def test_achieved_is_the_units_own_activation(model):
     units = [Unit("conv2", 3, reduction) for reduction in visualize.REDUCTIONS]
     found = visualize.maximize(model, units, steps=3)
