@@ -60,7 +60,7 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(1)
     model, steps = models.build("LazyCNN", seed=0), options.steps
-    units = [u for r in visualize.REDUCTIONS for layer in LAYERS for u in visualize.layer_units(model, layer, r)]
+    units = [u for layer in LAYERS for r in visualize.REDUCTIONS for u in visualize.layer_units(model, layer, r)]
     images = torch.rand(options.references, 3, 28, 28, generator=torch.Generator().manual_seed(0))
 
     literature = {"jitter": 2, "parametrization": Parametrization(True, colors=visualize.color_statistics(images))}

@@ -55,7 +55,7 @@ def folded_conv2d(conv: nn.Conv2d) -> Callable[[Tensor], Tensor]:
     kernel, stride, padding = conv.kernel_size[0], conv.stride[0], conv.padding[0]
     block = FULL // conv.in_channels // stride * stride
     spread = block // stride
-    weight = fold_weight(conv.weight, stride, block)
+    weight = fold_weight(conv.weight, stride, block).contiguous(memory_format=torch.channels_last)
     bias = None if conv.bias is None else conv.bias.repeat_interleave(spread)
 
     def forward(x: Tensor) -> Tensor:
@@ -63,7 +63,8 @@ def folded_conv2d(conv: nn.Conv2d) -> Callable[[Tensor], Tensor]:
         needed = block * (-(-height // spread) + weight.shape[2] - 1)
         edges = (padding, padding, padding, needed - x.shape[2] - padding)
         padded = F.pad(x, edges) if any(edges) else x  # padding by nothing would copy
-        out = F.conv2d(fold_rows(padded, block), weight, bias, stride=(1, stride))
+        rows = fold_rows(padded, block).contiguous(memory_format=torch.channels_last)
+        out = F.conv2d(rows, weight, bias, stride=(1, stride))
         return unfold_rows(out, spread)[:, :, :height]
 
     return forward
