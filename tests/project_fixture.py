@@ -11,6 +11,8 @@ import sys
 import time
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).resolve().parent.parent
 PARTS = ("lazyutils", "notebooks", "profiles", "Snakefile", "_config.yml", "jupytext.toml")
 TOYS = {
@@ -99,14 +101,17 @@ class Project:
             stderr=subprocess.STDOUT,
             text=True,
             check=False,
-            timeout=300,
+            timeout=1200,
         )
 
-    def wait_for(self, text: str, process: subprocess.Popen, seconds: float = 120) -> None:
+    def wait_for(self, text: str, process: subprocess.Popen, seconds: float = 300) -> None:
         """Return once ``text`` is in a started run's output."""
         end = time.monotonic() + seconds
         while text not in (self.folder / "output").read_text():
-            assert process.poll() is None and time.monotonic() < end, (self.folder / "output").read_text()
+            if process.poll() is not None or time.monotonic() > end:
+                if process.poll() is None:
+                    self.kill(process)
+                pytest.fail((self.folder / "output").read_text())
             time.sleep(0.05)
 
     def kill(self, process: subprocess.Popen) -> None:

@@ -19,7 +19,7 @@ from lazyutils import kaggle, pipeline
 TASKS = sorted(path.stem for path in (ROOT / "notebooks").glob("task*.ipynb"))
 SMOKE = pipeline.load_profile("smoke")
 
-pytestmark = [pytest.mark.end_to_end, pytest.mark.xdist_group("alone")]
+pytestmark = pytest.mark.end_to_end
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +55,7 @@ def run_alone(python, elsewhere, digits):
         values = {**SMOKE[task], "run_dir": f"runs/{task}"}
         command = [python, "-m", "papermill", notebook, f"{task}.out.ipynb", "-k", "python3", "-y", json.dumps(values)]
         return subprocess.run(
-            command, cwd=elsewhere, capture_output=True, text=True, check=False, timeout=400, env=ENVIRONMENT
+            command, cwd=elsewhere, capture_output=True, text=True, check=False, timeout=1200, env=ENVIRONMENT
         )
 
     return run

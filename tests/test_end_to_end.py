@@ -31,7 +31,7 @@ CONTRACT = {
 }
 RECORD = "task profile parameters inputs seeds seconds peak_memory_mb device versions commit metrics"
 
-pytestmark = [pytest.mark.end_to_end, pytest.mark.xdist_group("smoke")]
+pytestmark = pytest.mark.end_to_end
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +63,7 @@ def papermill(project, *arguments):
         stderr=subprocess.STDOUT,
         text=True,
         check=False,
-        timeout=300,
+        timeout=1200,
     )
 
 

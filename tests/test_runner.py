@@ -10,7 +10,7 @@ from project_fixture import TOYS, ToyProject
 
 CANVAS, LAZY, RESNET = TOYS
 
-pytestmark = [pytest.mark.end_to_end, pytest.mark.xdist_group("runner")]
+pytestmark = pytest.mark.end_to_end
 
 
 @pytest.fixture(scope="module")
