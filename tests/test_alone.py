@@ -14,7 +14,7 @@ import nbformat
 import pytest
 from project_fixture import ROOT
 
-from lazyutils import kaggle, pipeline
+from lazyutils import checkpoints, kaggle, models, pipeline
 
 TASKS = sorted(path.stem for path in (ROOT / "notebooks").glob("task*.ipynb"))
 SMOKE = pipeline.load_profile("smoke")
@@ -38,10 +38,14 @@ def python(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def elsewhere(tmp_path_factory) -> Path:
-    """A folder with MNIST, and a run for each task that has nothing but what was made on the spot for another."""
+    """A folder with MNIST, and a run for each task that has nothing but what was made on the spot for another.
+
+    ResNet-18, whose training takes minutes, is there untrained; test_standins has it made.
+    """
     folder = tmp_path_factory.mktemp("elsewhere")
     (folder / "data").symlink_to(ROOT / "data")
-    (folder / "standins").mkdir()
+    resnet, weights = models.pretrained_resnet18(64, weights="random")
+    checkpoints.save(folder / "standins/models/resnet18.safetensors", resnet, {"weights": weights}, image_size=64)
     for task in TASKS:
         (folder / "runs" / task).mkdir(parents=True)
         (folder / "runs" / task / "standins").symlink_to(folder / "standins")

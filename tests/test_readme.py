@@ -98,6 +98,7 @@ def test_a_make_command_calls_what_it_promises(project, command) -> None:
 def test_one_task_with_another_parameter(project, digits) -> None:
     """The command as it stands, with the smoke profile's sizes behind it."""
     sizes = {**yaml.safe_load((ROOT / "profiles/smoke.yaml").read_text())["task1_lazycnn"], "run_dir": "runs/quick"}
+    sizes |= {"laziness_epochs": 2, "critic_epochs": 1}
     sizes.pop("epochs")
     shell(project, f"{PAPERMILL} -y '{json.dumps(sizes)}'")
     record = json.loads((project.folder / "runs/quick/results/task1_lazycnn.json").read_text())
