@@ -323,8 +323,9 @@ task.finish(results | {"bias": over_bias, "size": over_size, "critics": watched}
 # In tuning runs of one to three seeds, label smoothing with logit correction ruined the easy set; a stronger correction
 # than the counts suggest lowered it. Bending the digits twice as much cost a point. Mixing hidden states of two images
 # with the critic's same class cost half of one. Sharpness-aware steps doubled the time for a tenth. A teacher of three
-# times the weight took from the easy set what it gave to the hard one. A short run has one seed: it shows a league and
-# decides none of its close calls.
+# times the weight took from the easy set what it gave to the hard one. With 48,000 images, showing the conflicting ones
+# 16 instead of 8 times as often changed nothing that 600 held-out conflicts can tell. A short run has one seed: it
+# shows a league and decides none of its close calls.
 #
 # The recipe was tuned on easy images outside the subset, partly with their true colours, for the best method; all rows
 # share its budget. Results on the hard set that were lower than hoped are why the search went on twice, though no
