@@ -96,9 +96,9 @@ def lazycnn(target: Path, source: Path, device: torch.device) -> None:
     checkpoints.save(target, model, {"standin": True})
 
 
-def resnet18(target: Path, source: Path, device: torch.device) -> None:
-    """ResNet-18 of Task 1 on 64 pixels, with half the images."""
-    train, _ = data.easy_subsets(source, 6000, 1000, 0, device)
+def resnet18(target: Path, source: Path, device: torch.device, size: int = 6000) -> None:
+    """ResNet-18 of Task 1 on 64 pixels, with half the images: ``size`` of them."""
+    train, _ = data.easy_subsets(source, size, 1000, 0, device)
     model, origin = models.pretrained_resnet18(64, 0)
     model.to(device).eval()
     half, features = models.TunedHalf(model), training.batched(model.frozen, train.images)

@@ -12,9 +12,10 @@ from pathlib import Path
 
 import nbformat
 import pytest
+import torch
 from project_fixture import ROOT
 
-from lazyutils import checkpoints, kaggle, models, pipeline
+from lazyutils import kaggle, pipeline, standins
 
 TASKS = sorted(path.stem for path in (ROOT / "notebooks").glob("task*.ipynb"))
 SMOKE = pipeline.load_profile("smoke")
@@ -37,15 +38,16 @@ def python(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def elsewhere(tmp_path_factory) -> Path:
+def elsewhere(tmp_path_factory, splits) -> Path:
     """A folder with MNIST, and a run for each task that has nothing but what was made on the spot for another.
 
-    ResNet-18, whose training takes minutes, is there untrained; test_standins has it made.
+    ResNet-18, whose training takes minutes, is there after a few steps; test_standins has it made.
     """
     folder = tmp_path_factory.mktemp("elsewhere")
     (folder / "data").symlink_to(ROOT / "data")
-    resnet, weights = models.pretrained_resnet18(64, weights="random")
-    checkpoints.save(folder / "standins/models/resnet18.safetensors", resnet, {"weights": weights}, image_size=64)
+    standins.save_data(folder / "few.safetensors", splits)
+    resnet = folder / "standins/models/resnet18.safetensors"
+    standins.resnet18(resnet, folder / "few.safetensors", torch.device("cpu"), size=400)
     for task in TASKS:
         (folder / "runs" / task).mkdir(parents=True)
         (folder / "runs" / task / "standins").symlink_to(folder / "standins")
