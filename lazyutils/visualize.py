@@ -6,8 +6,8 @@ all units at once takes the same steps as a loop over units, with one forward an
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from itertools import groupby
 
@@ -128,17 +128,9 @@ class RedirectedReLU(torch.autograd.Function):
         return torch.where(alive, plain, grad.clamp(max=0))
 
 
-@contextmanager
-def redirected_relus(model: nn.Module) -> Iterator[None]:
+def redirected_relus(model: nn.Module) -> AbstractContextManager[None]:
     """All ``nn.ReLU`` layers use ``RedirectedReLU`` inside the block, and are as before afterwards."""
-    relus = [module for module in model.modules() if isinstance(module, nn.ReLU)]
-    for module in relus:
-        module.forward = RedirectedReLU.apply
-    try:
-        yield
-    finally:
-        for module in relus:
-            del module.forward
+    return fold.replaced({m: RedirectedReLU.apply for m in model.modules() if isinstance(m, nn.ReLU)})
 
 
 # --- activation maximisation -----------------------------------------------------------------------------------------
