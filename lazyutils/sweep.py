@@ -19,7 +19,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from lazyutils import augment, checkpoints, critics, data, interventions, league, models, penalties, training
+from lazyutils import augment, checkpoints, critics, data, interventions, league, models, penalties, run, training
 from lazyutils.errors import ClearError, MissingArtefactError
 from lazyutils.league import BEST, ENTRIES, Point
 from lazyutils.sources import statements
@@ -70,10 +70,10 @@ def plan(parameters: Mapping[str, Any], own_bias: float) -> dict[str, list[Point
     ]
     return {
         "league": [point(method, seed) for method in methods for seed in (seeds if method in ALWAYS else fewer)],
-        "brackets": [point(name, seed) for name in brackets for seed in fewer],
-        "size": of_size,
-        "bias": at_bias,
         "strength": [point("study_penalty", s, strength=weight) for weight in parameters["strengths"] for s in seeds],
+        "brackets": [point(name, seed) for name in brackets for seed in fewer],
+        "bias": at_bias,
+        "size": of_size,
     }
 
 
@@ -119,9 +119,16 @@ def cached(point: Point, path: Path, folder: Path, device: torch.device | str = 
     model, figures = league.run(point, path, device)
     if type(model).__name__ in models.ARCHITECTURES:
         checkpoints.save(file.with_name(f"{name(point)}.model.safetensors"), model, {"point": asdict(point)})
-    record = {"point": asdict(point), "fingerprint": mark, "figures": figures}
+    record = {"point": asdict(point), "fingerprint": mark, "figures": figures, "made": circumstances(device)}
     checkpoints.write_atomically(file, json.dumps(record, indent=2).encode())
     return figures
+
+
+def circumstances(device: torch.device | str) -> dict[str, Any]:
+    """What may move a figure within its seeds' spread: versions, hardware, precision."""
+    device = torch.device(device)
+    precision = training.resolve_precision("auto", device)
+    return {"versions": run.versions(), "device": run.device_name(device), "precision": precision}
 
 
 def network(point: Point, folder: Path) -> nn.Module:

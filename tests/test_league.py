@@ -10,7 +10,7 @@ import pytest
 import torch
 from scipy import stats
 
-from lazyutils import data, league, standings, sweep
+from lazyutils import data, league, standings, sweep, training
 from lazyutils.errors import ClearError
 from lazyutils.league import Point
 
@@ -129,6 +129,9 @@ def test_a_finished_point_is_read_and_not_trained_again(dataset, tmp_path, monke
     assert sweep.cached(TINY, dataset, tmp_path) == figures
     answers = sweep.network(TINY, tmp_path)(data.load(dataset, "hard").images)
     assert answers.shape == (200, 10)
+    made = json.loads((tmp_path / f"{sweep.name(TINY)}.json").read_text())["made"]
+    assert made["precision"] in training.PRECISIONS
+    assert made["versions"]["torch"] == torch.__version__.split("+")[0]
 
 
 def test_a_point_of_other_code_or_data_is_made_again(dataset, tmp_path, monkeypatch):
