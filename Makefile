@@ -11,7 +11,7 @@ RUNS := $(PYTHON) -m lazyutils.cli
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help book notebooks sweep site publish kaggle serve test bench check clean
+.PHONY: help book notebooks sweep resume site publish kaggle serve test bench check clean
 
 help: ## list the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -42,6 +42,10 @@ sweep: $(VENV)/.installed ## train all networks of Task 4 side by side (CLUSTER=
 	$(RUNS) run task0_biased_canvas --profile $(PROFILE) --cores $(CORES)
 	$(PYTHON) -m snakemake -s sweep/Snakefile --config profile=$(PROFILE) --rerun-incomplete --keep-going \
 	  $(if $(CLUSTER),--profile $(CLUSTER),--cores $(CORES))
+
+resume: $(VENV)/.installed ## give PROFILE the published training runs of Task 4: `make sweep` makes the others only
+	$(RUNS) run task0_biased_canvas --profile $(PROFILE) --cores $(CORES)
+	$(PYTHON) -m lazyutils.points unpack book/points.jsonl runs/$(PROFILE)/points
 
 site: $(VENV)/.installed node_modules/.package-lock.json ## build the published edition, running nothing
 	$(PYTHON) -m lazyutils.site

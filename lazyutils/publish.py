@@ -1,7 +1,8 @@
 """The published edition: a finished run, put below ``book/`` on purpose, so that readers need not run anything.
 
-``python -m lazyutils.publish runs/full`` writes ``book/tasks``, ``book/results``, ``book/assets/hero.png``, the stamp
-``book/edition.json``, and the small checkpoints into ``lazyutils/published``, so that they come with the package;
+``python -m lazyutils.publish runs/full`` writes ``book/tasks``, ``book/results``, ``book/assets/hero.png``, all of
+Task 4's training runs as ``book/points.jsonl``, the stamp ``book/edition.json``, and the small checkpoints into
+``lazyutils/published``, so that they come with the package;
 ``python -m lazyutils.site`` shows the edition.
 """
 
@@ -19,7 +20,7 @@ from typing import Any
 
 import nbformat
 
-from lazyutils import pages, pipeline, run, site
+from lazyutils import pages, pipeline, points, run, site
 from lazyutils.command import exit_code
 from lazyutils.errors import ClearError
 from lazyutils.sources import statements
@@ -31,6 +32,7 @@ PLACES = {
     "results": "book/results",
     "edition.json": "book/edition.json",
     "hero.png": "book/assets/hero.png",
+    "points.jsonl": "book/points.jsonl",
     "models": "lazyutils/published",
 }
 SETTINGS = ("run_dir", "data_dir", "threads")
@@ -68,6 +70,7 @@ def publish(run_dir: Path, report: site.Report = print) -> Path:
             site.write(fresh / "results" / f"{task}.json", json.dumps(record, indent=2) + "\n")
             refuse_heavy(fresh / "tasks" / f"{task}.ipynb")
         copy_models(run_dir / "models", fresh / "models", report)
+        points.pack(run_dir / "points", fresh / "points.jsonl")
         site.write(fresh / "edition.json", json.dumps(stamp(records), indent=2) + "\n")
         (fresh / "hero.png").write_bytes(pages.hero(notebook for notebook, _ in tasks.values())[0])
         move_into_place(fresh, root)

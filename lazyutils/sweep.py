@@ -118,7 +118,7 @@ def cached(point: Point, path: Path, folder: Path, device: torch.device | str = 
             return record["figures"]
     model, figures = league.run(point, path, device)
     if type(model).__name__ in models.ARCHITECTURES:
-        checkpoints.save(file.with_name(f"{name(point)}.model.safetensors"), model, {"point": asdict(point)})
+        checkpoints.save(network_file(point, folder), model, {"point": asdict(point)})
     record = {"point": asdict(point), "fingerprint": mark, "figures": figures, "made": circumstances(device)}
     checkpoints.write_atomically(file, json.dumps(record, indent=2).encode())
     return figures
@@ -131,9 +131,17 @@ def circumstances(device: torch.device | str) -> dict[str, Any]:
     return {"versions": run.versions(), "device": run.device_name(device), "precision": precision}
 
 
-def network(point: Point, folder: Path) -> nn.Module:
-    """The trained network of a point that ``cached`` has made."""
-    return checkpoints.load(folder / f"{name(point)}.model.safetensors")[0]
+def network_file(point: Point, folder: Path) -> Path:
+    """Where a point's checkpoint lies."""
+    return folder / f"{name(point)}.model.safetensors"
+
+
+def network(point: Point, path: Path, folder: Path, device: torch.device | str = "cpu") -> nn.Module:
+    """A point's trained network; trained once more where only its figures are there (see ``points``)."""
+    file = network_file(point, folder)
+    if not file.is_file():
+        checkpoints.save(file, league.run(point, path, device)[0], {"point": asdict(point)})
+    return checkpoints.load(file)[0]
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -97,7 +97,11 @@ lazy, _ = checkpoints.load(task.require("models/lazycnn.safetensors", "task1_laz
 hard = data.load(path, "hard")[:hard_size]
 train, easy = data.easy_subsets(path, train_size, validation_size, seeds[0])
 runs = standings.by_method(plan["league"], done["league"])
-first = {point.method: sweep.network(point, folder) for point in plan["league"] if point.seed == seeds[0]}
+first = {
+    point.method: sweep.network(point, path, folder, task.device)
+    for point in plan["league"]
+    if point.seed == seeds[0] and point.method in sweep.ALWAYS
+}
 
 # %% [markdown]
 # ## The study's two remedies
@@ -301,9 +305,9 @@ display(Markdown(head + "\n".join(shift_rows)))
 
 # %%
 for name, method in (("robust_erm", "erm"), ("robust_best", league.BEST)):
-    source = folder / f"{sweep.name(next(p for p in plan['league'] if p.method == method))}.model"
+    source = sweep.network_file(next(p for p in plan["league"] if p.method == method), folder)
     for suffix in (".safetensors", ".json"):
-        shutil.copyfile(f"{source}{suffix}", task.path(f"models/{name}{suffix}"))
+        shutil.copyfile(source.with_suffix(suffix), task.path(f"models/{name}{suffix}"))
 strongest = max(study, key=lambda strength: study[strength]["mean"])
 display(
     Markdown(

@@ -10,7 +10,7 @@ import pytest
 import torch
 from scipy import stats
 
-from lazyutils import data, league, standings, sweep, training
+from lazyutils import data, league, points, standings, sweep, training
 from lazyutils.errors import ClearError
 from lazyutils.league import Point
 
@@ -127,11 +127,41 @@ def test_a_finished_point_is_read_and_not_trained_again(dataset, tmp_path, monke
     figures = sweep.cached(TINY, dataset, tmp_path)
     monkeypatch.setattr(league, "run", lambda *arguments: pytest.fail("trained again"))
     assert sweep.cached(TINY, dataset, tmp_path) == figures
-    answers = sweep.network(TINY, tmp_path)(data.load(dataset, "hard").images)
+    answers = sweep.network(TINY, dataset, tmp_path)(data.load(dataset, "hard").images)
     assert answers.shape == (200, 10)
     made = json.loads((tmp_path / f"{sweep.name(TINY)}.json").read_text())["made"]
     assert made["precision"] in training.PRECISIONS
     assert made["versions"]["torch"] == torch.__version__.split("+")[0]
+
+
+def test_points_travel_in_one_file_and_are_taken_up_again(dataset, tmp_path, monkeypatch):
+    here, there, file = tmp_path / "here", tmp_path / "there", tmp_path / "book/points.jsonl"
+    figures = sweep.cached(TINY, dataset, here)
+    assert points.main(["pack", str(here), str(file)]) == 0
+    assert points.unpack(file, there) == 1
+    assert points.unpack(file, there) == 0
+    again = sweep.network(TINY, dataset, there).state_dict()
+    monkeypatch.setattr(league, "run", lambda *arguments: pytest.fail("trained again"))
+    assert sweep.cached(TINY, dataset, there) == figures
+    before = sweep.network(TINY, dataset, here).state_dict()
+    assert all(torch.equal(tensor, again[name]) for name, tensor in before.items())
+
+
+@pytest.mark.parametrize(
+    ("content", "complaint"), [("{}", "holds no points"), ("[", "holds no points"), (None, "points pack makes it")]
+)
+def test_what_is_no_file_of_points_is_refused(tmp_path, capsys, content, complaint):
+    file = tmp_path / "points.jsonl"
+    if content is not None:
+        file.write_text(content)
+    assert points.main(["unpack", str(file), str(tmp_path / "out")]) == 2
+    assert complaint in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_empty_folder_has_no_points_to_pack(tmp_path):
+    with pytest.raises(ClearError, match="make sweep makes them"):
+        points.pack(tmp_path, tmp_path / "points.jsonl")
 
 
 def test_a_point_of_other_code_or_data_is_made_again(dataset, tmp_path, monkeypatch):

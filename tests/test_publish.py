@@ -12,6 +12,7 @@ import site_fixture
 import yaml
 
 from lazyutils import publish, site
+from lazyutils.checkpoints import write_atomically
 from lazyutils.errors import ClearError
 
 RUN = Path("runs/tiny")
@@ -40,6 +41,8 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for name, size in (("small", 1000), ("large", 6_000_000)):
         Path(f"runs/tiny/models/{name}.safetensors").write_bytes(b"0" * size)
         Path(f"runs/tiny/models/{name}.json").write_text(json.dumps({"path": f"{tmp_path}/runs/tiny"}))
+    point = Path("runs/tiny/points/erm-seed0.json")
+    write_atomically(point, json.dumps({"point": {"method": "erm"}, "figures": {"hard_accuracy": 0.8}}).encode())
     Path(".gitignore").write_text("runs/\n_build/\nnode_modules\n__pycache__/\n")
     git("init", "-q")
     git("add", ".")
@@ -65,6 +68,7 @@ def test_an_edition_has_pages_results_small_models_and_a_stamp(root: Path) -> No
     assert "small.safetensors" in names and "large.safetensors" not in names
     assert any("large.safetensors is not published" in line for line in log)
     assert (root / "book/assets/hero.png").stat().st_size > 0
+    assert json.loads((root / "book/points.jsonl").read_text())["figures"] == {"hard_accuracy": 0.8}
     assert not any(str(root).encode() in content for content in published().values())
 
 
