@@ -32,8 +32,7 @@ def cached_epoch(half: nn.Module, features: torch.Tensor, labels: torch.Tensor, 
     """One epoch of the book's loop on kept features."""
     tuned = [parameter for parameter in half.parameters() if parameter.requires_grad]
     optimizer = torch.optim.SGD(tuned, lr=0.01)
-    settings = {"batch_size": batch, "precision": precision, "layout": torch.contiguous_format}
-    training.fit(half, features, labels, optimizer=optimizer, epochs=1, **settings)
+    training.fit(half, features, labels, optimizer=optimizer, epochs=1, batch_size=batch, precision=precision)
 
 
 def main() -> None:

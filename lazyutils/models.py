@@ -153,7 +153,7 @@ class ResNet18(nn.Module):
 class TunedHalf(nn.Module):
     """A ResNet-18's trainable half as a network of its own: the output of layer3 in, logits out.
 
-    Takes features in bfloat16 as well; outside autocast they are computed with in float32.
+    Takes features in bfloat16 as well. Computes in autocast's precision, outside of it in float32.
     """
 
     def __init__(self, model: ResNet18) -> None:
@@ -161,22 +161,17 @@ class TunedHalf(nn.Module):
         self.model = model
 
     def forward(self, features: Tensor) -> Tensor:
-        if not torch.is_autocast_enabled(features.device.type):
-            return self.model.tuned(features.float())
-        with by_columns(self.model.net.layer4) if on_small_maps(features) else nullcontext():
-            return self.model.tuned(features)
-
-
-def on_small_maps(features: Tensor) -> bool:
-    """Whether ``by_columns`` is faster: in bfloat16 on a processor."""
-    return features.device.type == "cpu" and features.dtype == torch.bfloat16
+        device = features.device.type
+        precision = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else torch.float32
+        with by_columns(self.model.net.layer4) if device == "cpu" else nullcontext():
+            return self.model.tuned(features.to(precision))
 
 
 class ColumnConv2d(torch.autograd.Function):
     """A convolution whose weight gradient is one matrix product over the image's columns.
 
     As in Chellapilla, Puri, Simard, "High performance convolutional neural networks for document processing" (2006).
-    oneDNN's own weight gradient takes twice as long in bfloat16 on maps as small as layer4's.
+    On maps as small as layer4's, oneDNN's own weight gradient takes several times as long on a processor.
     """
 
     @staticmethod
@@ -192,9 +187,16 @@ class ColumnConv2d(torch.autograd.Function):
         to_x = None
         if ctx.needs_input_grad[0]:
             to_x = torch.nn.grad.conv2d_input(x.shape, weight, gradient, stride, padding)
-        columns = F.unfold(x, weight.shape[2:], padding=padding, stride=stride)  # [N, C k k, positions]
-        to_weight = gradient.flatten(2).transpose(0, 1).flatten(1) @ columns.transpose(1, 2).flatten(0, 1)
-        return to_x, to_weight.view_as(weight), None, None
+        rows = gradient.permute(0, 2, 3, 1).flatten(0, 2)
+        to_weight = rows.t() @ columns(x, weight.shape[2:], stride, padding)
+        return to_x, to_weight.unflatten(1, (*weight.shape[2:], -1)).permute(0, 3, 1, 2), None, None
+
+
+def columns(x: Tensor, size: tuple[int, int], stride: tuple[int, int], padding: tuple[int, int]) -> Tensor:
+    """What a kernel of ``size`` sees at each position of ``x [N, C, H, W]``: ``[N positions, size size C]``."""
+    padded = F.pad(x, (padding[1], padding[1], padding[0], padding[0]))
+    windows = padded.unfold(2, size[0], stride[0]).unfold(3, size[1], stride[1])
+    return windows.permute(0, 2, 3, 4, 5, 1).flatten(3).flatten(0, 2)
 
 
 def by_columns(block: nn.Module) -> AbstractContextManager[None]:

@@ -103,8 +103,7 @@ def resnet18(target: Path, source: Path, device: torch.device, size: int = 6000)
     model.to(device).eval()
     half, features = models.TunedHalf(model), training.batched(model.frozen, train.images)
     optimizer = torch.optim.SGD([p for p in model.parameters() if p.requires_grad], lr=0.01)
-    settings = {"epochs": 2, "batch_size": 64, "layout": torch.contiguous_format}
-    training.fit(half, features, train.labels, optimizer=optimizer, **settings)
+    training.fit(half, features, train.labels, optimizer=optimizer, epochs=2, batch_size=64)
     checkpoints.save(target, model, {"standin": True, "weights": origin}, image_size=64)
 
 

@@ -97,14 +97,15 @@ def test_a_convolution_by_columns_has_autograds_gradients(stride, padding, kerne
     assert torch.autograd.gradcheck(lambda *both: models.ColumnConv2d.apply(*both, stride, padding), (x, weight))
 
 
-def test_the_tuned_half_learns_the_same_from_features_in_bfloat16():
-    model = build("ResNet18")
-    half, features = models.TunedHalf(model), model.frozen(pictures(4)).bfloat16().detach()
+@pytest.mark.parametrize("precision", [torch.float32, torch.bfloat16])
+def test_the_tuned_half_learns_the_same_as_without_columns(precision):
+    model = build("ResNet18").eval()
+    half, features = models.TunedHalf(model), model.frozen(pictures(4)).to(precision).detach()
     weights = [parameter for parameter in model.net.layer4.parameters() if parameter.dim() == 4]
     gradients = []
-    for kept in (features, features.float()):
-        with torch.autocast("cpu", torch.bfloat16):
-            loss = half(kept)[:, 0].float().sum()
+    for network in (half, model.tuned):
+        with torch.autocast("cpu", torch.bfloat16, enabled=precision == torch.bfloat16):
+            loss = network(features)[:, 0].float().sum()
         gradients.append(torch.autograd.grad(loss, weights))
     for by_columns, usual in zip(*gradients, strict=True):
         assert by_columns.dtype == torch.float32 and (by_columns - usual).norm() < 0.01 * usual.norm()
