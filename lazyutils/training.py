@@ -55,14 +55,13 @@ def fit(
     augment: Augment | None = None,
     order: Order | None = None,
     precision: str = "float32",
-    layout: torch.memory_format = torch.channels_last,
     average: MovingAverage | None = None,
     on_epoch: Callable[[int], bool | None] | None = None,
 ) -> list[float]:
     """Train ``model`` in place.
 
     Args:
-        model: left in evaluation mode, in ``layout``.
+        model: left in evaluation mode, in channels-last memory.
         images: ``float32 [N, 3, H, W]`` in [0, 1], or cached features that ``loss`` understands, of any dtype.
         labels: ``int64 [N]``.
         optimizer: over the parameters to train.
@@ -73,7 +72,6 @@ def fit(
         augment: maps (``images [B, ...]``, generator) to images of the same shape.
         order: draws one epoch's indices ``int64 [M]``; by default a permutation of all N.
         precision: ``"float32"``, or ``"bfloat16"`` for autocast.
-        layout: of weights and batches in memory; ``channels_last`` is faster on all but very small maps.
         average: updated after every step.
         on_epoch: called after each epoch with its number (from 1), the model in evaluation mode;
             returning True stops.
@@ -85,7 +83,7 @@ def fit(
         DivergedError: a loss was not finite; the model then has the last finished epoch's weights.
     """
     check_fit(epochs, batch_size, precision)
-    model.to(memory_format=layout)
+    model.to(memory_format=torch.channels_last)
     generator = torch.Generator().manual_seed(seed)
     draw = order or (lambda g: torch.randperm(len(labels), generator=g))
     last_good = copy.deepcopy(model.state_dict())
@@ -95,7 +93,7 @@ def fit(
         losses = []
         for step, index in enumerate(draw(generator).split(batch_size)):
             batch = take(images, labels, index, augment, generator)
-            batch = replace(batch, images=in_layout(batch.images, layout))
+            batch = replace(batch, images=channels_last(batch.images))
             with torch.autocast(images.device.type, torch.bfloat16, enabled=precision == "bfloat16"):
                 value = loss(model, batch)
             losses.append(value.item())
@@ -166,14 +164,9 @@ def batched(
     return outputs
 
 
-def in_layout(images: Tensor, layout: torch.memory_format) -> Tensor:
-    """The same images in a memory layout; other shapes than ``[N, C, H, W]`` as they are."""
-    return images.contiguous(memory_format=layout) if images.dim() == 4 else images
-
-
 def channels_last(images: Tensor) -> Tensor:
-    """The same images in the memory layout in which convolutions are fastest."""
-    return in_layout(images, torch.channels_last)
+    """The same images in the memory layout in which convolutions are fastest; other shapes as they are."""
+    return images.contiguous(memory_format=torch.channels_last) if images.dim() == 4 else images
 
 
 def predict(model: nn.Module, images: Tensor, batch_size: int = 500) -> Tensor:
