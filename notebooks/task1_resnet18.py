@@ -107,7 +107,7 @@ for number, seed in enumerate(seeds):
     tuned = [parameter for parameter in model.parameters() if parameter.requires_grad]
     optimizer = torch.optim.SGD(tuned, lr=learning_rate)
     settings = {"epochs": epochs, "batch_size": batch_size, "seed": seed, "precision": arithmetic, "on_epoch": watch}
-    training.fit(half, train.images, train.labels, optimizer=optimizer, layout=torch.contiguous_format, **settings)
+    training.fit(half, train.images, train.labels, optimizer=optimizer, **settings)
     curves.append(watch.values)
     answers.append({name: training.predict(half, digits.images) for name, digits in sets.items()})
     validation.append(easy)
