@@ -40,6 +40,10 @@ EXPECTED = {
         "-m lazyutils.cli run task0_biased_canvas --profile full --cores 2",
         "-m snakemake -s sweep/Snakefile --config profile=full --rerun-incomplete --keep-going --cores 2",
     ],
+    "make resume PROFILE=full": [
+        "-m lazyutils.cli run task0_biased_canvas --profile full --cores 2",
+        "-m lazyutils.points unpack book/points.jsonl runs/full/points",
+    ],
     "make kaggle OWNER=your-kaggle-user": ["-m lazyutils.kaggle --owner your-kaggle-user"],
 }
 """What each command of ``make`` has to call."""
