@@ -62,9 +62,9 @@ def browser():
 class Visit:
     """One browser page that may reach the site only, and remembers everything that went wrong."""
 
-    def __init__(self, browser, address: str, width: int = 1280) -> None:
+    def __init__(self, browser, address: str) -> None:
         self.address, self.trouble = address, []
-        context = browser.new_context(viewport={"width": width, "height": 900})
+        context = browser.new_context(viewport={"width": 1280, "height": 900})
         context.add_init_script("localStorage.mode = localStorage.theme = 'light'")
         context.route("**/*", self.guard)
         self.page = context.new_page()
@@ -99,8 +99,8 @@ def visit(browser, site):
     """Makes visits and ends them."""
     made = []
 
-    def make(width: int = 1280) -> Visit:
-        made.append(Visit(browser, site[1], width))
+    def make() -> Visit:
+        made.append(Visit(browser, site[1]))
         return made[-1]
 
     yield make
