@@ -11,7 +11,7 @@ import hashlib
 import inspect
 import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -129,6 +129,12 @@ def circumstances(device: torch.device | str) -> dict[str, Any]:
     device = torch.device(device)
     precision = training.resolve_precision("auto", device)
     return {"versions": run.versions(), "device": run.device_name(device), "precision": precision}
+
+
+def machines(points: Iterable[Point], folder: Path) -> list[str]:
+    """The different machines and precisions that finished points were made on, in words."""
+    made = [json.loads((folder / f"{name(point)}.json").read_text())["made"] for point in points]
+    return sorted({f"{one['device']}, {one['precision']}" for one in made})
 
 
 def network_file(point: Point, folder: Path) -> Path:

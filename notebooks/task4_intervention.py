@@ -212,6 +212,8 @@ plots.show(
 # %%
 commands = {method: standings.row_command(task.parameters, method) for method in runs}
 display(Markdown(standings.league_table(table, commands)))
+machines = "; ".join(sweep.machines(plan["league"], folder))
+display(Markdown(f"Seconds are of one network, critic included, on: {machines}."))
 
 # %% [markdown]
 # ## Choosing without the answer

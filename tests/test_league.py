@@ -130,8 +130,9 @@ def test_a_finished_point_is_read_and_not_trained_again(dataset, tmp_path, monke
     answers = sweep.network(TINY, dataset, tmp_path)(data.load(dataset, "hard").images)
     assert answers.shape == (200, 10)
     made = json.loads((tmp_path / f"{sweep.name(TINY)}.json").read_text())["made"]
-    assert made["precision"] in training.PRECISIONS
     assert made["versions"]["torch"] == torch.__version__.split("+")[0]
+    (machine,) = sweep.machines([TINY, TINY], tmp_path)
+    assert machine.startswith("cpu (") and machine.endswith(training.PRECISIONS)
 
 
 def test_points_travel_in_one_file_and_are_taken_up_again(dataset, tmp_path, monkeypatch):
