@@ -21,7 +21,7 @@ import torch
 from IPython.display import Markdown, display
 from tqdm import tqdm
 
-from lazyutils import parameters
+from lazyutils import memory, parameters
 from lazyutils.checkpoints import write_atomically
 
 PACKAGES = ("torch", "torchvision", "numpy", "scikit-learn", "matplotlib")
@@ -127,6 +127,7 @@ def start(task: str, namespace: Mapping[str, Any]) -> Run:
     """
     values = parameters.from_namespace(task, namespace)
     torch.set_num_threads(values["threads"])
+    memory.keep_freed()
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     return Run(task, values, project_root() / values["run_dir"], device)
 

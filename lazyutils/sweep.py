@@ -19,7 +19,19 @@ from typing import Any
 import torch
 from torch import nn
 
-from lazyutils import augment, checkpoints, critics, data, interventions, league, models, penalties, run, training
+from lazyutils import (
+    augment,
+    checkpoints,
+    critics,
+    data,
+    interventions,
+    league,
+    memory,
+    models,
+    penalties,
+    run,
+    training,
+)
 from lazyutils.errors import ClearError, MissingArtefactError
 from lazyutils.league import BEST, ENTRIES, Point
 from lazyutils.sources import statements
@@ -159,6 +171,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--threads", type=int, default=1, help="processor threads (default: %(default)s)")
     options = parser.parse_args(arguments)
     torch.set_num_threads(options.threads)
+    memory.keep_freed()
     try:
         if not options.data.is_file():
             raise MissingArtefactError(f"{options.data} is missing: task0_biased_canvas makes it")
