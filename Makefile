@@ -11,7 +11,7 @@ RUNS := $(PYTHON) -m lazyutils.cli
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help book notebooks sweep resume site publish kaggle serve test bench check clean
+.PHONY: help book notebooks dataset sweep resume site publish kaggle serve test bench check clean
 
 help: ## list the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -38,13 +38,14 @@ book: notebooks ## run the tasks of PROFILE and build the site in _build/html
 notebooks: $(VENV)/.installed node_modules/.package-lock.json ## run the tasks of PROFILE only
 	$(RUNS) run --profile $(PROFILE) --cores $(CORES) --set $(SET)
 
-sweep: $(VENV)/.installed ## train all networks of Task 4 side by side (CLUSTER=sweep/slurm: on a cluster)
+dataset: $(VENV)/.installed ## make the data set of PROFILE only
 	$(RUNS) run task0_biased_canvas --profile $(PROFILE) --cores $(CORES)
+
+sweep: dataset ## train all networks of Task 4 side by side (CLUSTER=sweep/slurm: on a cluster)
 	$(PYTHON) -m snakemake -s sweep/Snakefile --config profile=$(PROFILE) --rerun-incomplete --keep-going \
 	  $(if $(CLUSTER),--profile $(CLUSTER),--cores $(CORES))
 
-resume: $(VENV)/.installed ## give PROFILE the published training runs of Task 4: `make sweep` makes the others only
-	$(RUNS) run task0_biased_canvas --profile $(PROFILE) --cores $(CORES)
+resume: dataset ## give PROFILE the published training runs of Task 4: `make sweep` makes the others only
 	$(PYTHON) -m lazyutils.points unpack book/points.jsonl runs/$(PROFILE)/points
 
 site: $(VENV)/.installed node_modules/.package-lock.json ## build the published edition, running nothing

@@ -16,7 +16,7 @@ def keep_freed() -> None:
     """Let glibc keep freed memory for the next request of its kind; without glibc nothing changes.
 
     By default it returns the buffers of every training step to the system, from which the next step gets them anew,
-    zeroed page by page: up to a tenth of the time.
+    zeroed page by page: up to a quarter of the time.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
     if mallopt is not None:

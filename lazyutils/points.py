@@ -42,7 +42,7 @@ def unpack(file: Path, folder: Path) -> int:
         raise MissingArtefactError(f"no {file}: points pack makes it")
     try:
         records = [json.loads(line) for line in file.read_text().splitlines()]
-        points = {folder / f"{sweep.name(sweep.Point(**record['point']))}.json": record for record in records}
+        points = {sweep.record_file(sweep.Point(**record["point"]), folder): record for record in records}
     except (json.JSONDecodeError, TypeError, KeyError) as error:
         raise DamagedFileError(f"{file} holds no points ({error}): check it out again") from None
     missing = {path: record for path, record in points.items() if not path.exists()}

@@ -123,16 +123,22 @@ def cached(point: Point, path: Path, folder: Path, device: torch.device | str = 
         folder: receives ``<name>.json``, and ``<name>.safetensors`` where the book knows the architecture.
     """
     league.check(point)
-    file, mark = folder / f"{name(point)}.json", fingerprint(path)
+    file, mark = record_file(point, folder), fingerprint(path)
     if file.is_file():
         record = json.loads(file.read_text())
         if record["fingerprint"] == mark:
             return record["figures"]
+    figures = trained(point, path, folder, device)
+    record = {"point": asdict(point), "fingerprint": mark, "figures": figures, "made": circumstances(device)}
+    checkpoints.write_atomically(file, json.dumps(record, indent=2).encode())
+    return figures
+
+
+def trained(point: Point, path: Path, folder: Path, device: torch.device | str) -> dict[str, float]:
+    """Train the point; keep its network where the book knows the architecture, and return its figures."""
     model, figures = league.run(point, path, device)
     if type(model).__name__ in models.ARCHITECTURES:
         checkpoints.save(network_file(point, folder), model, {"point": asdict(point)})
-    record = {"point": asdict(point), "fingerprint": mark, "figures": figures, "made": circumstances(device)}
-    checkpoints.write_atomically(file, json.dumps(record, indent=2).encode())
     return figures
 
 
@@ -145,8 +151,13 @@ def circumstances(device: torch.device | str) -> dict[str, Any]:
 
 def machines(points: Iterable[Point], folder: Path) -> list[str]:
     """The different machines and precisions that finished points were made on, in words."""
-    made = [json.loads((folder / f"{name(point)}.json").read_text())["made"] for point in points]
+    made = [json.loads(record_file(point, folder).read_text())["made"] for point in points]
     return sorted({f"{one['device']}, {one['precision']}" for one in made})
+
+
+def record_file(point: Point, folder: Path) -> Path:
+    """Where a point's figures lie."""
+    return folder / f"{name(point)}.json"
 
 
 def network_file(point: Point, folder: Path) -> Path:
@@ -158,7 +169,7 @@ def network(point: Point, path: Path, folder: Path, device: torch.device | str =
     """A point's trained network; trained once more where only its figures are there (see ``points``)."""
     file = network_file(point, folder)
     if not file.is_file():
-        checkpoints.save(file, league.run(point, path, device)[0], {"point": asdict(point)})
+        trained(point, path, folder, device)
     return checkpoints.load(file)[0]
 
 
@@ -177,7 +188,7 @@ def main(arguments: list[str] | None = None) -> int:
             raise MissingArtefactError(f"{options.data} is missing: task0_biased_canvas makes it")
         point = parse(options.point)
         cached(point, options.data, options.folder, "cuda" if torch.cuda.is_available() else "cpu")
-        (options.folder / f"{name(point)}.json").touch()
+        record_file(point, options.folder).touch()
     except ClearError as error:
         sys.stderr.write(f"error: {error}\n")
         return 2

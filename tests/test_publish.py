@@ -12,7 +12,6 @@ import site_fixture
 import yaml
 
 from lazyutils import publish, site
-from lazyutils.checkpoints import write_atomically
 from lazyutils.errors import ClearError
 
 RUN = Path("runs/tiny")
@@ -36,13 +35,13 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     Path("lazyutils").mkdir()
     Path("lazyutils/__init__.py").write_text("")
     Path("lazyutils/method.py").write_text('"""A method."""\n\nSTEPS = 3  # of them\n')
-    for folder in ("runs/tiny/models", "book"):
+    for folder in ("runs/tiny/models", "runs/tiny/points", "book"):
         Path(folder).mkdir(exist_ok=True)
     for name, size in (("small", 1000), ("large", 6_000_000)):
         Path(f"runs/tiny/models/{name}.safetensors").write_bytes(b"0" * size)
         Path(f"runs/tiny/models/{name}.json").write_text(json.dumps({"path": f"{tmp_path}/runs/tiny"}))
-    point = Path("runs/tiny/points/erm-seed0.json")
-    write_atomically(point, json.dumps({"point": {"method": "erm"}, "figures": {"hard_accuracy": 0.8}}).encode())
+    point = {"point": {"method": "erm"}, "figures": {"hard_accuracy": 0.8}}
+    Path("runs/tiny/points/erm-seed0.json").write_text(json.dumps(point))
     Path(".gitignore").write_text("runs/\n_build/\nnode_modules\n__pycache__/\n")
     git("init", "-q")
     git("add", ".")
