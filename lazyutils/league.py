@@ -244,22 +244,34 @@ def run(
         on_epoch: receives the network and the epoch's number, to watch and not to choose.
 
     Returns:
-        The network in evaluation mode, and its figures: accuracies and shares as fractions, wall ``seconds`` of all
-        training, critic included.
+        The network in evaluation mode, and its figures: accuracies and shares as fractions, processor ``seconds`` of
+        all training, critic included.
     """
+    started = time.process_time()
+    model = train(point, path, device, on_epoch)
+    seconds = time.process_time() - started
+    biased, easy = biased_subsets(point, path, device)
+    hard = data.load(path, "hard")[: point.hard_size].to(device)
+    score = {"balanced_validation": label_free_score(model, biased, easy)}
+    return model, {"seconds": seconds, **score, **judge(model, easy, hard), **shifts(model, hard)}
+
+
+def train(
+    point: Point,
+    path: Path,
+    device: torch.device | str = "cpu",
+    on_epoch: Callable[[nn.Module, int], None] | None = None,
+) -> nn.Module:
+    """One point's network in evaluation mode, not judged; arguments as for ``run``."""
     method = check(point)
     point = replace(point, strength=method.strength) if point.strength is None else point
-    train, easy = biased_subsets(point, path, device)
-    started = time.perf_counter()
-    seen = method.prepare(train, point.seed)
+    biased, easy = biased_subsets(point, path, device)
+    seen = method.prepare(biased, point.seed)
     truth = seen.colors if point.method in BRACKETS else None
     model = method.network(point.seed).to(device, memory_format=torch.channels_last)
     material = Material(seen.images, seen.labels, point, training.MovingAverage(model), truth)
     train_network(model, material, method, easy, on_epoch)
-    seconds = time.perf_counter() - started
-    hard = data.load(path, "hard")[: point.hard_size].to(device)
-    score = {"balanced_validation": label_free_score(model, train, easy)}
-    return model, {"seconds": seconds, **score, **judge(model, easy, hard), **shifts(model, hard)}
+    return model
 
 
 def biased_subsets(point: Point, path: Path, device: torch.device | str) -> tuple[ColoredDigits, ColoredDigits]:

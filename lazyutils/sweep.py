@@ -128,18 +128,17 @@ def cached(point: Point, path: Path, folder: Path, device: torch.device | str = 
         record = json.loads(file.read_text())
         if record["fingerprint"] == mark:
             return record["figures"]
-    figures = trained(point, path, folder, device)
+    model, figures = league.run(point, path, device)
+    keep(model, point, folder)
     record = {"point": asdict(point), "fingerprint": mark, "figures": figures, "made": circumstances(device)}
     checkpoints.write_atomically(file, json.dumps(record, indent=2).encode())
     return figures
 
 
-def trained(point: Point, path: Path, folder: Path, device: torch.device | str) -> dict[str, float]:
-    """Train the point; keep its network where the book knows the architecture, and return its figures."""
-    model, figures = league.run(point, path, device)
+def keep(model: nn.Module, point: Point, folder: Path) -> None:
+    """Save a point's network where the book knows the architecture."""
     if type(model).__name__ in models.ARCHITECTURES:
         checkpoints.save(network_file(point, folder), model, {"point": asdict(point)})
-    return figures
 
 
 def circumstances(device: torch.device | str) -> dict[str, Any]:
@@ -169,7 +168,7 @@ def network(point: Point, path: Path, folder: Path, device: torch.device | str =
     """A point's trained network; trained once more where only its figures are there (see ``points``)."""
     file = network_file(point, folder)
     if not file.is_file():
-        trained(point, path, folder, device)
+        keep(league.train(point, path, device), point, folder)
     return checkpoints.load(file)[0]
 
 
