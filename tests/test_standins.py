@@ -68,7 +68,7 @@ def test_each_network_is_made_on_the_spot(tmp_path, name, monkeypatch):
     """On eight images, and Task 4's networks untrained: their training is another test's concern."""
     eight = data.ColoredDigits(torch.rand(8, 3, 28, 28), *torch.arange(8).expand(2, 8), torch.ones(8, 28, 28) > 0)
     monkeypatch.setattr(data, "easy_subsets", lambda *arguments: (eight, eight))
-    monkeypatch.setattr(league, "run", lambda *arguments: (models.build("RobustCNN", 3).eval(), {}))
+    monkeypatch.setattr(league, "train", lambda *arguments: models.build("RobustCNN", 3).eval())
     (tmp_path / "runs/x/data").mkdir(parents=True)
     (tmp_path / "runs/x" / standins.DATA).touch()
     path, origin, lines = provide(tmp_path, f"models/{name}.safetensors")
