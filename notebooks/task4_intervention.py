@@ -213,7 +213,7 @@ plots.show(
 commands = {method: standings.row_command(task.parameters, method) for method in runs}
 display(Markdown(standings.league_table(table, commands)))
 machines = "; ".join(sweep.machines(plan["league"], folder))
-display(Markdown(f"Seconds are of one network, critic included, on: {machines}."))
+display(Markdown(f"Core seconds: processor time to train one network, critic included, on: {machines}."))
 
 # %% [markdown]
 # ## Choosing without the answer
@@ -301,6 +301,7 @@ display(Markdown(head + "\n".join(shift_rows)))
 # - `-p critic color`: a perfect informer. How much was LazyCNN's imperfection costing?
 # - `-p epochs 25`: the few conflicting images need time.
 # - `-y 'methods: [logit_correction, corrected_resampling]'`: what resampling and the teacher add to the correction.
+# - `-y 'methods: [erm_augmented, study_penalty_augmented]'`: does the study's penalty help once the digits move?
 
 # %% [markdown]
 # ## What we found
