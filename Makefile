@@ -39,11 +39,11 @@ notebooks: $(VENV)/.installed node_modules/.package-lock.json ## run the tasks o
 	$(RUNS) run --profile $(PROFILE) --cores $(CORES) --set $(SET)
 
 dataset: $(VENV)/.installed ## make the data set of PROFILE only
-	$(RUNS) run task0_biased_canvas --profile $(PROFILE) --cores $(CORES)
+	$(RUNS) run task0_biased_canvas --profile $(PROFILE) --cores $(CORES) --set $(SET)
 
 sweep: dataset ## train all networks of Task 4 side by side (CLUSTER=sweep/slurm: on a cluster)
-	$(PYTHON) -m snakemake -s sweep/Snakefile --config profile=$(PROFILE) --rerun-incomplete --keep-going \
-	  $(if $(CLUSTER),--profile $(CLUSTER),--cores $(CORES))
+	$(PYTHON) -m snakemake -s sweep/Snakefile --config profile=$(PROFILE) set='$(SET)' --rerun-incomplete --nolock \
+	  --keep-going $(if $(CLUSTER),--profile $(CLUSTER),--cores $(CORES))
 
 resume: dataset ## give PROFILE the published training runs of Task 4: `make sweep` makes the others only
 	$(PYTHON) -m lazyutils.points unpack book/points.jsonl runs/$(PROFILE)/points

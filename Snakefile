@@ -75,5 +75,5 @@ for name, upstream, artefacts in (
             name=name,
             failed=f"{RUN}/logs/{name}.ipynb",
             yaml=arguments(name),
-        threads: 1
+        threads: PARAMETERS[name]["threads"]
         shell: PAPERMILL

@@ -1,4 +1,4 @@
-"""The command line: ``python -m lazyutils.cli run | site | check``."""
+"""The command line: ``python -m lazyutils.cli run | site``."""
 
 from __future__ import annotations
 

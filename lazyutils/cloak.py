@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 
@@ -15,6 +15,7 @@ from lazyutils.attack_peers import fmn_minimal_eps
 from lazyutils.attacks import AttackResult
 from lazyutils.data import ColoredDigits, load, stratified_split
 from lazyutils.errors import ClearError
+from lazyutils.metrics import wilson_interval
 from lazyutils.training import predict
 
 Models = Mapping[str, nn.Module]
@@ -88,9 +89,14 @@ def spread(digits: ColoredDigits, count: int) -> ColoredDigits:
     return digits[torch.linspace(0, len(digits) - 1, min(count, len(digits))).long()]
 
 
-def answered(models: Sequence[nn.Module], digits: ColoredDigits) -> ColoredDigits:
+def read_by(models: Iterable[nn.Module], digits: ColoredDigits) -> Tensor:
+    """``bool [N]``: the images that every model answers with their label."""
+    return torch.stack([predict(model, digits.images).argmax(1) == digits.labels for model in models]).all(0)
+
+
+def answered(models: Iterable[nn.Module], digits: ColoredDigits) -> ColoredDigits:
     """The images that every model answers with their label."""
-    right = torch.stack([predict(model, digits.images).argmax(1) == digits.labels for model in models]).all(0)
+    right = read_by(models, digits)
     if not right.any():
         raise ClearError("no eligible image: none of them is answered with its label, choose another source or set")
     return digits[right]
@@ -98,8 +104,17 @@ def answered(models: Sequence[nn.Module], digits: ColoredDigits) -> ColoredDigit
 
 def readable(model: nn.Module, digits: ColoredDigits) -> ColoredDigits:
     """The images that the model answers with their label, or all of them where it answers none so."""
-    right = predict(model, digits.images).argmax(1) == digits.labels
+    right = read_by([model], digits)
     return digits[right] if right.any() else digits
+
+
+def comparable(models: Models, digits: ColoredDigits, needed: Sequence[str]) -> dict[str, nn.Module]:
+    """The ``needed`` models, and each other one that reads an image which all those before it read."""
+    kept = list(needed)
+    for name in models:
+        if name not in kept and read_by([models[key] for key in (*kept, name)], digits).any():
+            kept.append(name)
+    return {name: model for name, model in models.items() if name in kept}
 
 
 @dataclass(frozen=True)
@@ -135,6 +150,24 @@ def shares_fooled(found: Mapping[str, Attacked]) -> dict[str, dict[str, float]]:
         name: {method: result.success.double().mean().item() for method, result in attacked.results.items()}
         for name, attacked in found.items()
     }
+
+
+def shares_by_color(found: Mapping[str, Attacked]) -> dict[str, dict[str, dict[str, float | None]]]:
+    """``[network][half]``: number of eligible images and the shares that are fooled; None in an empty half.
+
+    ``other_colour``: the background is another digit's, so that the cues disagree. ``own_colour``: both say the same.
+    """
+
+    def half(attacked: Attacked, where: Tensor) -> dict[str, float | None]:
+        n = int(where.sum())
+        shares = {key: result.success[where].double().mean().item() for key, result in attacked.results.items()}
+        return {"n": n, **(shares if n else dict.fromkeys(shares))}
+
+    shares = {}
+    for name, attacked in found.items():
+        against = attacked.digits.conflicting
+        shares[name] = {"other_colour": half(attacked, against), "own_colour": half(attacked, ~against)}
+    return shares
 
 
 def rounded_success(model: nn.Module, result: AttackResult, goal: Goal) -> float:
@@ -185,8 +218,11 @@ def answer_radii(models: Models, images: Tensor, goal: Goal, largest: float) -> 
 
 
 def transferred(models: Models, digits: ColoredDigits, goal: Goal, eps: float) -> dict[str, dict[str, float]]:
-    """``[made against][shown to]``: share of images whose bare answer becomes the target."""
-    options = {"steps": goal.pgd_steps, "confidence": 0.0, **STRONG}
+    """``[made against][shown to]``: share of images whose bare answer becomes the target.
+
+    The attack takes all its steps: an image that stopped where the first network falls would have nothing to spare.
+    """
+    options = {"steps": goal.pgd_steps, "confidence": 1.0, **STRONG}
     made = {
         name: attacks.pgd(model, digits.images, digits.labels, goal.target, eps, **options).images
         for name, model in models.items()
@@ -249,8 +285,8 @@ class Drawing:
     shapes: Tensor
 
 
-def drawings(models: Models, digits: ColoredDigits, goal: Goal, templates: Tensor) -> dict[str, Drawing]:
-    """The smallest perturbation (L2 DeepFool, no ball) of each network, taken apart.
+def drawings(models: Models, digits: ColoredDigits, goal: Goal, templates: Tensor, palette: str) -> dict[str, Drawing]:
+    """The smallest perturbation (L2 DeepFool, no ball) of each network, taken apart; the data set's ``palette``.
 
     Failures are left out; where nothing succeeds, all are shown as far as they got.
     """
@@ -263,7 +299,7 @@ def drawings(models: Models, digits: ColoredDigits, goal: Goal, templates: Tenso
         found[name] = Drawing(
             delta,
             perturbations.energy_shares(delta, mine.masks),
-            perturbations.tint_directions(delta, mine.masks, mine.colors).nanmean(0),
+            perturbations.tint_directions(delta, mine.masks, mine.colors, palette).nanmean(0),
             matches.mean(0),
         )
     return found
@@ -290,9 +326,26 @@ def strongest(radii: Mapping[str, Mapping[str, Tensor]], largest: float) -> dict
     return {name: min(largest, *(values.median().item() for values in row.values())) for name, row in radii.items()}
 
 
-def easier(radii: Mapping[str, float]) -> str:
-    """Is the lazy network the easier victim? Said from the radii that its answer and the others' need."""
-    others = [value for name, value in radii.items() if name != "lazycnn"]
-    if radii["lazycnn"] > max(others):
-        return "No, the opposite."
-    return "Yes." if radii["lazycnn"] < min(others) else "Neither clearly."
+def least(radii: Mapping[str, Tensor]) -> Tensor:
+    """The smallest radius that any of the methods found for each image, ``float32 [N]``."""
+    return torch.stack(list(radii.values())).amin(0)
+
+
+def halves(values: Tensor, conflicting: Tensor) -> dict[str, float | None]:
+    """Median of radii ``[N]`` over all images, those in another colour and those in their own; None for no image.
+
+    It is infinite where half of the images or more were never fooled.
+    """
+    parts = {"all": values, "other_colour": values[conflicting], "own_colour": values[~conflicting]}
+    return {name: part.median().item() if len(part) else None for name, part in parts.items()}
+
+
+def relation(mine: Tensor, other: Tensor) -> str:
+    """Does the one network need ``"more"`` than the other, ``"less"``, or are they ``"alike"``?
+
+    Image by image, both ``[N]``; ties tell nothing. It is more, or less, where the 95% interval of the share of images
+    with a larger radius leaves out one half.
+    """
+    larger, told = int((mine > other).sum()), int((mine != other).sum())
+    low, high = wilson_interval(larger / told, told) if told else (0.0, 1.0)
+    return "more" if low > 0.5 else "less" if high < 0.5 else "alike"

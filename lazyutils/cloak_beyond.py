@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -20,10 +21,10 @@ from lazyutils.universal_optuna import optuna_perturbation
 LOOKS = 3  # forward passes that one gradient costs
 
 
-def school(digits: ColoredDigits, seed: int) -> ColoredDigits:
-    """The same digits on backgrounds drawn evenly from all ten colours."""
-    colors = torch.randint(10, (len(digits),), generator=torch.Generator().manual_seed(seed))
-    return recolor(digits, colors.to(digits.colors.device), seed=seed)
+def school(digits: ColoredDigits, look: Mapping[str, Any]) -> ColoredDigits:
+    """The same digits on backgrounds drawn evenly from all ten colours; ``look``: palette, noise and seed."""
+    colors = torch.randint(10, (len(digits),), generator=torch.Generator().manual_seed(look["seed"]))
+    return recolor(digits, colors, **look)
 
 
 @dataclass(frozen=True)
@@ -32,7 +33,7 @@ class Attempt:
 
     ``history`` holds the best mean probability of the target after each trial; ``nothing`` and ``gradient`` are that
     probability without any perturbation and with the gradient's. ``fooled`` and ``gradient_fooled`` are their shares of
-    unseen images, all read correctly before, that get the target as the bare answer.
+    unseen images that get the target as the bare answer; ``read`` is the share read correctly without any.
     """
 
     history: list[float]
@@ -40,6 +41,7 @@ class Attempt:
     gradient: float
     fooled: float
     gradient_fooled: float
+    read: float
 
 
 def study_attempt(
@@ -59,7 +61,7 @@ def study_attempt(
     Args:
         digits: images of all digits, to draw the start from.
         images: ``float32 [N, 3, H, W]``, the sources that the perturbation is tuned on.
-        unseen: ``float32 [M, 3, H, W]``, other sources that the network reads.
+        unseen: ``float32 [M, 3, H, W]``, other sources.
     """
     start = universal.study_start(model, digits.images, digits.labels, goal.source, goal.target)
     found = optuna_perturbation(model, images, goal.target, eps, start, trials=trials, cells=cells, seed=seed)
@@ -69,11 +71,12 @@ def study_attempt(
     def score(delta: Tensor) -> float:
         return predict(model, (images + delta).clamp(0, 1)).softmax(1)[:, goal.target].mean().item()
 
-    def share(delta: Tensor) -> float:
-        return universal.universal_success(model, unseen, goal.target, delta, 0.0).double().mean().item()
+    def share(delta: Tensor, answer: int) -> float:
+        return universal.universal_success(model, unseen, answer, delta, 0.0).double().mean().item()
 
-    nothing = score(torch.zeros_like(gradient))
-    return Attempt(found.history, nothing, score(gradient), share(found.delta), share(gradient))
+    none = torch.zeros_like(gradient)
+    fooled = [share(delta, goal.target) for delta in (found.delta, gradient)]
+    return Attempt(found.history, score(none), score(gradient), *fooled, share(none, goal.source))
 
 
 def universal_curves(
@@ -117,17 +120,19 @@ def universal_by_color(
     *,
     radii: Mapping[str, float],
     epochs: int,
+    look: Mapping[str, Any],
 ) -> dict[str, Tensor]:
     """``[network]``: bare-answer success ``[2, 10]`` on each background, NaN where nothing is eligible.
 
-    Row 0: one perturbation for all backgrounds; row 1: one made for that background alone. A radius a network.
+    Row 0: one perturbation for all backgrounds; row 1: one made for that background alone. A radius a network;
+    ``look``: palette and noise of the backgrounds.
     """
     found = {name: torch.full((2, 10), torch.nan) for name in models}
     for name, model in models.items():
         eps = radii[name]
         everywhere = universal.universal_perturbation(model, train.images, goal.target, eps, epochs=epochs)
         for color in held_out[name].colors.unique().tolist():
-            same = recolor(train, torch.full_like(train.colors, color), seed=color)
+            same = recolor(train, torch.full_like(train.colors, color), **{**look, "seed": color})
             alone = universal.universal_perturbation(model, same.images, goal.target, eps, epochs=epochs)
             shown = held_out[name][held_out[name].colors == color].images
             for row, delta in enumerate((everywhere, alone)):
@@ -161,17 +166,17 @@ def by_kind(
 def hardened(
     model: nn.Module, train: ColoredDigits, critic: Tensor, *, eps: float, epochs: int, seed: int
 ) -> nn.Module:
-    """A copy of the fixed network, trained on against PGD, with the loss that fixed it (logit correction).
+    """A copy of the network, trained on against PGD, with logit correction alone.
 
     Args:
         train: biased images, as in the network's own training.
         critic: ``int64 [N]``, what the lazy network answers to them.
-        eps: radius of the adversary.
+        eps: radius of the adversary; 0 is none, with the same images and steps.
     """
     strong = deepcopy(model).requires_grad_(True)
     recipe = interventions.logit_correction(critic, train.labels)
     optimizer = torch.optim.AdamW(strong.parameters(), lr=3e-4)
-    loss = adversarial_loss(eps, steps=3, alpha=0.5, loss=recipe.loss, seed=seed)
+    loss = adversarial_loss(eps, steps=3, alpha=0.5, loss=recipe.loss, seed=seed) if eps else recipe.loss
     options = {"optimizer": optimizer, "epochs": epochs, "batch_size": 128, "seed": seed, "loss": loss}
     training.fit(strong, train.images, train.labels, **options)
     return strong
@@ -189,16 +194,16 @@ def hardening(
 ) -> dict[str, dict[str, float]]:
     """The best fixed network before and after adversarial training: accuracies, and PGD's success on all images.
 
+    Between them, the control: trained on in the same way, without an adversary.
+
     Args:
         train: biased images. The lazy network is the critic.
         checks: ``easy`` and ``hard`` images to measure accuracy on, and the ``attacked`` sources.
     """
-    fixed = models["robust_best"]
-    strong = hardened(
-        fixed, train, predict(models["lazycnn"], train.images).argmax(1), eps=eps, epochs=epochs, seed=seed
-    )
+    fixed, critic = models["robust_best"], predict(models["lazycnn"], train.images).argmax(1)
+    plain, strong = (hardened(fixed, train, critic, eps=radius, epochs=epochs, seed=seed) for radius in (0.0, eps))
     found = {}
-    for name, model in {"fixed": fixed, "fixed, then hardened": strong}.items():
+    for name, model in {"fixed": fixed, "fixed, trained on": plain, "fixed, then hardened": strong}.items():
         found[name] = {
             f"{split}_accuracy": accuracy(predict(model, checks[split].images).argmax(1), checks[split].labels)
             for split in ("easy", "hard")

@@ -118,6 +118,6 @@ def balanced_accuracy(predictions: Tensor, critic: Tensor, labels: Tensor) -> fl
         predictions, critic, labels: ``int64 [N]``.
     """
     cells, member = torch.unique(critic * 10 + labels, return_inverse=True)
-    right = torch.zeros(len(cells), dtype=torch.float64)
+    right = torch.zeros(len(cells), dtype=torch.float64, device=labels.device)
     right.index_add_(0, member, (predictions == labels).double())
     return (right / torch.bincount(member)).mean().item()

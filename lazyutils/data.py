@@ -12,6 +12,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -56,6 +57,7 @@ PALETTES = {
 STROKE_DARKEST = 180
 CHUNK = 1000
 SPLITS = ("easy", "hard")
+EASY_IMAGES = 60_000
 
 
 @dataclass(frozen=True)
@@ -114,7 +116,7 @@ def draw_colors(labels: Tensor, bias: float, seed: int) -> Tensor:
     if not 0 <= bias <= 1:
         raise ClearError(f"bias {bias} is not a probability: choose 0 to 1")
     generator = torch.Generator().manual_seed(seed)
-    draws = torch.rand(len(labels), 2, generator=generator, dtype=torch.float64)
+    draws = torch.rand(len(labels), 2, generator=generator, dtype=torch.float64).to(labels.device)
     offset = 1 + (draws[:, 1] * 9).long()
     return torch.where(draws[:, 0] < bias, labels, (labels + offset) % 10)
 
@@ -130,11 +132,12 @@ def paint(gray: Tensor, colors: Tensor, palette: str = "study", noise: float = 2
         seed: the texture of image ``i`` depends on ``seed`` and ``i`` alone.
 
     Returns:
-        ``uint8 [N, 3, 28, 28]``.
+        ``uint8 [N, 3, 28, 28]`` on the device of ``gray``; painted on the CPU, so that they are the same on any.
     """
     if noise < 0:
         raise ClearError(f"noise {noise} is negative: choose 0 or more grey levels")
-    base = palette_tensor(palette).float()
+    base, device = palette_tensor(palette).float(), gray.device
+    gray, colors = gray.cpu(), colors.cpu()
     images = torch.empty(len(gray), 3, *gray.shape[1:], dtype=torch.uint8)
     for start in range(0, len(gray), CHUNK):
         part = slice(start, start + CHUNK)
@@ -144,7 +147,7 @@ def paint(gray: Tensor, colors: Tensor, palette: str = "study", noise: float = 2
         ink = gray[part, None]
         stroke = (255 - ink).clamp(min=STROKE_DARKEST)
         images[part] = torch.where(ink > 0, stroke, background.to(torch.uint8))
-    return images
+    return images.to(device)
 
 
 def colored_mnist(
@@ -181,7 +184,7 @@ def recolor(
     strokes = (digits.images[:, 0] * 255).round().to(torch.uint8)
     backgrounds = paint(torch.zeros_like(strokes), colors, palette, noise, seed)
     images = torch.where(digits.masks[:, None], strokes[:, None], backgrounds)
-    return replace(digits, images=images.float() / 255, colors=colors)
+    return replace(digits, images=images.float() / 255, colors=colors.to(images.device))
 
 
 def save(path: str | Path, splits: Mapping[str, Mapping[str, Tensor]], metadata: Mapping[str, str]) -> None:
@@ -197,7 +200,7 @@ def save(path: str | Path, splits: Mapping[str, Mapping[str, Tensor]], metadata:
         scratch.unlink(missing_ok=True)
 
 
-def load(path: str | Path, split: str, index: Tensor | np.ndarray | None = None) -> ColoredDigits:
+def load(path: str | Path, split: str, index: Tensor | np.ndarray | range | None = None) -> ColoredDigits:
     """Read one split, or the images at ``index`` of it.
 
     Args:
@@ -224,6 +227,12 @@ def metadata(path: str | Path) -> dict[str, str]:
     """The metadata that ``save`` stored: seed, bias, noise, palette."""
     with safe_open(path, framework="pt") as file:
         return file.metadata()
+
+
+def look(path: str | Path) -> dict[str, Any]:
+    """How a data set was painted, as keywords of ``recolor``: its ``palette`` and ``noise``."""
+    recipe = metadata(path)
+    return {"palette": recipe["palette"], "noise": float(recipe["noise"])}
 
 
 def stratified_split(labels: Tensor, train_size: int, validation_size: int, seed: int) -> tuple[Tensor, Tensor]:

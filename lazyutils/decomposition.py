@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from lazyutils import sae, sae_metrics, splice
-from lazyutils.data import ColoredDigits, recolor
+from lazyutils.data import COLOR_NAMES, ColoredDigits, recolor
 from lazyutils.metrics import accuracy, collect_seeds
 from lazyutils.selectivity import balanced_colors, class_means, eta_squared
 
@@ -42,9 +42,14 @@ class Material:
     colors: Tensor
 
 
-def balanced_images(digits: ColoredDigits, seed: int) -> ColoredDigits:
-    """The same digits, every digit equally often on every background."""
-    return recolor(digits, balanced_colors(digits.labels, seed), seed=seed)
+def balanced_images(digits: ColoredDigits, seed: int, palette: str = "study", noise: float = 20.0) -> ColoredDigits:
+    """The same digits, every digit equally often on every background; ``palette`` and ``noise`` are the data's."""
+    return recolor(digits, balanced_colors(digits.labels, seed), palette, noise, seed)
+
+
+def color_names(palette: str) -> Sequence[str]:
+    """The ten colours' names; other palettes than the study's have numbers."""
+    return COLOR_NAMES if palette == "study" else [f"colour {color}" for color in range(10)]
 
 
 def material(
@@ -143,6 +148,10 @@ class Features:
         score = self.digit_eta2.index_fill(0, self.colored(count), -1.0)
         return score.argsort(descending=True)[:count]
 
+    def title(self, feature: int) -> str:
+        """What it answers to, in few words."""
+        return f"η² colour {self.color_eta2[feature]:.2f}, digit {self.digit_eta2[feature]:.2f}"
+
     def alive(self) -> Tensor:
         """Indices of the features that are ever on."""
         return (self.density > 0).nonzero()[:, 0]
@@ -174,7 +183,7 @@ class Proof:
         original: the untouched network's ``easy``, ``hard``, ``colour_share``.
         edits: ``colour`` and ``digit`` (to their means), ``colour_zero`` and ``digit_zero`` (to zero).
         random: one entry a random set, to its means.
-        moved: share of the hard states' variance that each edit removes.
+        moved: share of the hard states' variance that each set carries; ``random`` is the mean over the sets.
     """
 
     original: dict[str, float]
@@ -193,18 +202,78 @@ def prove(
     off = splice.ablate_each(made.judged, autoencoder, list(sets.values()) + controls, features.mean)
     at_zero = splice.ablate_each(made.judged, autoencoder, list(sets.values()), zeros)
     edits = dict(zip(sets, off, strict=False)) | dict(zip((f"{name}_zero" for name in sets), at_zero, strict=True))
-    hard = made.judged.hard
-    moved = {
-        name: 1 - sae_metrics.explained_variance(hard, splice.ablate(autoencoder, hard, chosen, features.mean))
-        for name, chosen in {**sets, "random": controls[0]}.items()
-    }
+    carried = carried_variance(autoencoder, made.judged.hard, features.mean)
+    moved = {name: block(carried, chosen) for name, chosen in sets.items()}
+    moved["random"] = sum(block(carried, control) for control in controls) / draws
     return Proof(made.judged.measure(), edits, off[len(sets) :], moved)
 
 
-def against_random(proofs: Sequence[Proof], edit: str, figure: str) -> dict[str, float]:
-    """How an edit's effect, averaged over autoencoders, stands against as many random features.
+@torch.no_grad()
+def carried_variance(autoencoder: sae.SparseAutoencoder, x: Tensor, fill: Tensor) -> Tensor:
+    """What each pair of latents carries of the variance of states ``x [N, D]``, ``float64 [K, K]``.
+
+    A set's ``block`` is ``||decode(z') - decode(z)||^2`` over the variance, where z' has the set at ``fill [K]``: what
+    switching the set off moves. The decoder has to be linear, as TopK's is.
+    """
+    change = (autoencoder.encode(x) - fill).double()
+    unit = torch.eye(autoencoder.width)
+    directions = autoencoder.shift(torch.zeros_like(unit), unit).double()  # [K, D]
+    return (change.T @ change) * (directions @ directions.T) / (x - x.mean(0)).double().square().sum()
+
+
+def block(carried: Tensor, chosen: Tensor) -> float:
+    """The share of the variance that the latents ``chosen int64 [F]`` carry together."""
+    return carried[chosen][:, chosen].sum().item()
+
+
+@dataclass(frozen=True)
+class Matched:
+    """Random sets outside the colour features that carry as much variance as these, however many that takes.
+
+    Attributes:
+        answers: one entry a set, to its means.
+        share: of the hard states' variance that a set carries, mean over the sets.
+        size: features in a set, mean over the sets.
+        reached: False where all other features together carry less; they are the set then, every time.
+    """
+
+    answers: list[dict[str, float]]
+    share: float
+    size: float
+    reached: bool
+
+
+def match_variance(
+    made: Material, autoencoder: sae.SparseAutoencoder, features: Features, *, count: int, draws: int, seed: int
+) -> Matched:
+    """``draws`` random sets of other features, each grown until it carries what ``count`` colour features carry."""
+    carried = carried_variance(autoencoder, made.judged.hard, features.mean)
+    colored, alive = features.colored(count), features.alive()
+    others = alive[~torch.isin(alive, colored)]
+    target = block(carried, colored)
+    reached = block(carried, others) >= target
+    orders = splice.random_sets(others, len(others), draws if reached else 1, seed)
+    sets = [grown(carried, order, target) for order in orders]
+    answers = splice.ablate_each(made.judged, autoencoder, sets, features.mean)
+    share = sum(block(carried, chosen) for chosen in sets) / len(sets)
+    return Matched(answers * (draws // len(sets)), share, sum(map(len, sets)) / len(sets), reached)
+
+
+def grown(carried: Tensor, order: Tensor, target: float) -> Tensor:
+    """The shortest start of ``order int64 [F]`` that carries ``target`` of the variance; all where none does."""
+    shares = carried[order][:, order].cumsum(0).cumsum(1).diagonal()
+    return order[: int((shares < target).int().cumprod(0).sum()) + 1]
+
+
+def against_random(
+    proofs: Sequence[Proof], edit: str, figure: str, sets: Sequence[Sequence[Mapping[str, float]]] | None = None
+) -> dict[str, float]:
+    """How an edit's effect, averaged over autoencoders, stands against random sets: ``sets``, or as many features.
 
     The r-th control averages the r-th random set of every autoencoder, so that both sides are means over seeds.
+
+    Args:
+        sets: for each proof the answers with its random sets; its own ``random`` ones by default.
 
     Returns:
         ``effect`` and ``random`` (change of ``figure`` from the original), ``low`` and ``high`` (central 95% of the
@@ -212,7 +281,8 @@ def against_random(proofs: Sequence[Proof], edit: str, figure: str) -> dict[str,
     """
     start = torch.tensor([proof.original[figure] for proof in proofs])
     effect = (torch.tensor([proof.edits[edit][figure] for proof in proofs]) - start).mean()
-    drawn = torch.tensor([[one[figure] for one in proof.random] for proof in proofs]) - start[:, None]
+    sets = [proof.random for proof in proofs] if sets is None else sets
+    drawn = torch.tensor([[one[figure] for one in answers] for answers in sets]) - start[:, None]
     controls = drawn.mean(0)
     low, high = sae_metrics.interval(controls.tolist())
     distance = (controls - controls.mean()).abs()
@@ -272,6 +342,21 @@ def edits_with_heads(
     return {"linear": made.judged.measure(edits["linear"]), **answers}
 
 
+def runs_by_edit(
+    proofs: Sequence[Proof], headed: Sequence[Mapping[str, dict[str, float]]]
+) -> dict[str, list[dict[str, float]]]:
+    """All measurements of each edit: one an autoencoder, and for ``random`` one a set.
+
+    Args:
+        headed: ``edits_with_heads`` of the same autoencoders.
+    """
+    return {
+        **{name: [proof.edits[name] for proof in proofs] for name in proofs[0].edits},
+        "random": [one for proof in proofs for one in proof.random],
+        **{name: [one[name] for one in headed] for name in headed[0]},
+    }
+
+
 def ceiling(made: Material, edit: splice.Edit = lambda x: x) -> dict[str, float]:
     """How well a linear reader, taught on balanced colours, finds the digit and the colour of the hard states."""
     states, hard = edit(made.balanced), edit(made.judged.hard)
@@ -326,9 +411,12 @@ def steering(
 
 
 def rule_over_steps(
-    place: splice.Site, autoencoder: sae.SparseAutoencoder, measured: Tensor, steps: Sequence[int]
+    place: splice.Site | None, autoencoder: sae.SparseAutoencoder, measured: Tensor, steps: Sequence[int]
 ) -> list[dict[str, float]]:
     """The study's visual rule after several lengths of the ascent, against the measured verdict ``bool [K]``.
+
+    Args:
+        place: where the autoencoder reads; None for an autoencoder of pixels.
 
     Returns:
         For each length ``steps``, ``called_share`` (units called COLOUR), ``accuracy`` and ``kappa`` of the rule, and

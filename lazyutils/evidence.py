@@ -56,8 +56,7 @@ class Case:
 
 STAGES = {
     "LazyCNN": ("fc", "conv3", "conv2", "conv1"),
-    "RobustCNN": ("fc", "conv3", "conv2", "conv1"),
-    "ResNet18": ("net.fc", "net.layer4", "net.layer3", "net.layer2", "net.layer1", "net.conv1"),
+    "ResNet18": ("net.fc", "net.layer4", "net.layer3", "net.layer2", "net.layer1", "net.bn1", "net.conv1"),
 }
 
 

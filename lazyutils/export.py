@@ -7,7 +7,7 @@ import json
 import shutil
 import struct
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
@@ -26,15 +26,21 @@ NO_OWNER = "INSERT_OWNER_SLUG_HERE"
 DATA_CARD = """# Colored-MNIST with a spurious background colour
 
 {n_easy:,} training images (`easy_train`) and {n_hard:,} test images (`hard_test`), 28 x 28 RGB PNGs in one folder
-per digit. {table}
+per digit.
 
 | split | images | background is the digit's own colour |
 |---|---|---|
 | easy_train | {n_easy:,} | {own_easy:.2%} |
 | hard_test | {n_hard:,} | {own_hard:.2%} |
 
-**Recipe.** Background: the colour plus Gaussian noise (s.d. {noise} grey levels) in each channel. Stroke: inverted
-grey level, clamped to 180-255. Seed {seed}, bias {bias}, palette `{palette}`.
+**Recipe.** Each digit owns a colour:
+
+{table}
+
+Background: in `easy_train` the digit's own colour with probability {bias}, else one of the nine others; in `hard_test`
+always one of the nine others. To each pixel and channel Gaussian noise (s.d. {noise} grey levels) is added, rounded
+and clamped to 0-255. Stroke: wherever MNIST has ink, its inverted grey level, clamped to 180-255.
+Seed {seed}, bias {bias}, palette `{palette}`.
 
 **Provenance and licence.** Derived from MNIST (Yann LeCun, Corinna Cortes, Christopher J. C. Burges), which is
 available under CC BY-SA 3.0; this derived data set is under the same licence.
@@ -151,6 +157,14 @@ def write_kaggle_folder(
 
 
 def color_table(palette: str) -> str:
-    """Each digit's own colour in one sentence."""
-    names = COLOR_NAMES if palette == "study" else ["rgb({}, {}, {})".format(*color) for color in PALETTES[palette]]
-    return "Own colours: " + ", ".join(f"{digit} = {name}" for digit, name in enumerate(names)) + "."
+    """Each digit's own colour as a Markdown table: name and RGB."""
+    rows = [
+        f"| {digit} | {name} | {', '.join(map(str, rgb))} |"
+        for digit, (name, rgb) in enumerate(zip(color_names(palette), PALETTES[palette], strict=True))
+    ]
+    return "\n".join(["| digit | its colour | RGB |", "|---|---|---|", *rows])
+
+
+def color_names(palette: str) -> Sequence[str]:
+    """A palette's ten names: the study's, and hexadecimal codes where there are none."""
+    return COLOR_NAMES if palette == "study" else ["#{:02x}{:02x}{:02x}".format(*rgb) for rgb in PALETTES[palette]]

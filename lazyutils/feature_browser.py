@@ -30,6 +30,7 @@ class Catalogue:
         pushes: ``float32 [K, 10]``, mean change of the ten logits when the feature rises by one s.d.
         facts: name to one text a feature, shown as a list.
         orders: name to ``float [K]``; the reader can sort by any of them, largest first.
+        palette: a name in ``PALETTES``. names: of its ten colours.
     """
 
     preferred: Tensor
@@ -39,6 +40,8 @@ class Catalogue:
     pushes: Tensor
     facts: Mapping[str, Sequence[str]]
     orders: Mapping[str, Tensor]
+    palette: str = "study"
+    names: Sequence[str] = COLOR_NAMES
 
 
 def sprite_sheet(images: Tensor, columns: int) -> str:
@@ -66,8 +69,8 @@ def render(catalogue: Catalogue, name: str = "features") -> str:
     check(catalogue)
     count, shown = catalogue.examples.shape[:2]
     record = {
-        "names": list(COLOR_NAMES),
-        "palette": ["rgb({},{},{})".format(*color) for color in PALETTES["study"]],
+        "names": list(catalogue.names),
+        "palette": ["rgb({},{},{})".format(*color) for color in PALETTES[catalogue.palette]],
         "shown": shown,
         "columns": 16,
         "rows": -(-count // 16),

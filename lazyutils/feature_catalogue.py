@@ -8,8 +8,7 @@ import torch
 from torch import Tensor
 
 from lazyutils import sae_metrics, splice
-from lazyutils.data import COLOR_NAMES
-from lazyutils.decomposition import Features, Material, pushes
+from lazyutils.decomposition import Features, Material, color_names, pushes
 from lazyutils.feature_browser import Catalogue
 from lazyutils.sae import SparseAutoencoder
 from lazyutils.selectivity import top_images
@@ -23,6 +22,7 @@ def catalogue(
     preferred: Tensor,
     images: Tensor,
     shown: int = 4,
+    palette: str = "study",
 ) -> Catalogue:
     """All that the feature browser shows of one dictionary.
 
@@ -30,6 +30,7 @@ def catalogue(
         preferred: ``[K, 3, 28, 28]``, of ``splice.preferred_inputs``.
         images: the balanced images ``[M, 3, 28, 28]`` whose states ``made.balanced`` holds.
         shown: strongest images a feature.
+        palette: the images'.
     """
     with torch.no_grad():
         z = autoencoder.encode(made.balanced)
@@ -37,11 +38,12 @@ def catalogue(
     off = splice.ablate_each(made.judged, autoencoder, alone, features.mean)
     start = made.judged.measure()
     effect = {key: torch.tensor([one[key] - start[key] for one in off]) for key in start}
+    names = color_names(palette)
     shares = sae_metrics.auroc(z, made.colors).max(1), sae_metrics.auroc(z, made.labels).max(1)
     facts = {
         "colour η²": [f"{value:.2f}" for value in features.color_eta2.tolist()],
         "digit η²": [f"{value:.2f}" for value in features.digit_eta2.tolist()],
-        "best colour": detector(shares[0], COLOR_NAMES),
+        "best colour": detector(shares[0], names),
         "best digit": detector(shares[1], [str(digit) for digit in range(10)]),
         "on in": [f"{100 * value:.1f}% of the images" for value in features.density.tolist()],
         "switched off": [
@@ -57,7 +59,8 @@ def catalogue(
     }
     strongest = images[top_images(z, shown)]
     pushed = pushes(made.judged, autoencoder, features)
-    return Catalogue(preferred, strongest, features.by_color, features.by_digit, pushed, facts, orders)
+    profiles = features.by_color, features.by_digit, pushed
+    return Catalogue(preferred, strongest, *profiles, facts, orders, palette, names)
 
 
 def detector(best: torch.return_types.max, names: Sequence[str]) -> list[str]:

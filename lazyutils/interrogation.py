@@ -18,21 +18,41 @@ from lazyutils.training import fit
 
 Measures = Mapping[str, Tensor]
 """What ``evidence.judge`` returns."""
+STANDIN = {"train_size": 12000, "validation_size": 3000, "seeds": [0], "epochs": 15, "batch_size": 700}
+"""Task 1's parameters of a LazyCNN whose sidecar holds none: one made on the spot."""
+TWIN_BATCH = 64
+"""Images a step of the honest twin's training."""
 
 
-def honest_twin(path: Path, size: int, epochs: int, look: Mapping[str, Any], device: torch.device) -> nn.Module:
-    """LazyCNN trained with Adam on easy digits whose backgrounds are drawn at random: colour says nothing.
+def made_with(sidecar: Mapping[str, Any]) -> dict[str, Any]:
+    """Task 1's parameters that made the LazyCNN of a checkpoint's sidecar."""
+    return {**STANDIN, **sidecar.get("parameters", {})}
+
+
+def training_digits(path: Path, sidecar: Mapping[str, Any], size: int) -> data.ColoredDigits:
+    """The first ``size`` of the easy images that a LazyCNN was trained on, or all where there are fewer."""
+    made = made_with(sidecar)
+    digits, _ = data.easy_subsets(path, made["train_size"], made["validation_size"], made["seeds"][0])
+    return digits[:size]
+
+
+def honest_twin(
+    path: Path, sidecar: Mapping[str, Any], look: Mapping[str, Any], device: torch.device, *, size: int, epochs: int
+) -> nn.Module:
+    """A LazyCNN's initial weights and digits, but random backgrounds: colour says nothing. Trained with Adam.
 
     Args:
         path: the data set's file.
-        size: images to train with, at most 50,000.
-        look: ``palette``, ``noise`` and ``seed`` of the backgrounds; the seed also of weights and order.
+        sidecar: of that LazyCNN's checkpoint; its first seed is that of weights and order.
+        look: ``palette``, ``noise`` and ``seed`` of the backgrounds.
+        size: images to train with, at most as many as that LazyCNN was trained on.
+        epochs: passes over them.
     """
-    digits, _ = data.easy_subsets(path, size, 10, look["seed"], torch.device("cpu"))
+    digits, seed = training_digits(path, sidecar, size), made_with(sidecar)["seeds"][0]
     digits = data.recolor(digits, data.draw_colors(digits.labels, 0.1, look["seed"]), **look).to(device)
-    twin = models.build("LazyCNN", look["seed"]).to(device)
+    twin = models.build("LazyCNN", seed).to(device)
     optimizer = torch.optim.Adam(twin.parameters(), lr=2e-3)
-    settings = {"epochs": epochs, "batch_size": 64, "seed": look["seed"]}
+    settings = {"epochs": epochs, "batch_size": TWIN_BATCH, "seed": seed}
     fit(twin, digits.images, digits.labels, optimizer=optimizer, **settings)
     return twin
 

@@ -69,6 +69,7 @@ def spectral_decoupling(weight: float) -> Recipe:
 
 def weighted_order(weights: Tensor) -> Order:
     """One epoch drawn with replacement, image i in proportion to ``weights[i]``."""
+    weights = weights.cpu()
     return lambda generator: torch.multinomial(weights, len(weights), replacement=True, generator=generator)
 
 
@@ -104,11 +105,11 @@ def learning_from_failure(biased: nn.Module, labels: Tensor, decay: float = 0.7)
         labels: ``int64 [N]`` of all training images.
         decay: of the running means.
     """
-    running = torch.zeros(2, len(labels))  # rows: biased, debiased
+    running = torch.zeros(2, len(labels), device=labels.device)  # rows: biased, debiased
 
     def smoothed(row: int, losses: Tensor, batch: Batch) -> Tensor:
         running[row, batch.index] = decay * running[row, batch.index] + (1 - decay) * losses
-        largest = torch.zeros(10).scatter_reduce(0, labels, running[row], "amax")
+        largest = running.new_zeros(10).scatter_reduce(0, labels, running[row], "amax")
         return running[row, batch.index] / largest[batch.labels].clamp(min=1e-8)
 
     def loss(model: nn.Module, batch: Batch) -> Tensor:
@@ -127,7 +128,8 @@ def cell_counts(critic: Tensor, labels: Tensor, weights: Tensor | None = None) -
     """``float64 [10, 10]``: number (or weight) of training images in each cell (critic's class, label)."""
     if weights is None:
         return contingency(critic, labels).double()
-    return torch.zeros(100, dtype=torch.float64).index_add_(0, critic * 10 + labels, weights.double()).view(10, 10)
+    counts = torch.zeros(100, dtype=torch.float64, device=labels.device)
+    return counts.index_add_(0, critic * 10 + labels, weights.double()).view(10, 10)
 
 
 def cell_reweighting(critic: Tensor, labels: Tensor) -> Recipe:

@@ -6,7 +6,7 @@ A ``Point`` names one training run completely; ``run`` makes its network and its
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -27,6 +27,10 @@ STUDY_RATE, STUDY_PATIENCE = 1e-3, 5
 """The study's Adam at a constant rate; epochs without a better validation accuracy before it stops."""
 SHIFT_SIZE = 1000
 """Hard images that are recoloured for the shifts."""
+
+
+Look = Mapping[str, Any]
+"""How the data set was painted, from ``data.look``."""
 
 
 @dataclass(frozen=True)
@@ -81,6 +85,18 @@ def robust(seed: int) -> nn.Module:
     return models.build("RobustCNN", seed)
 
 
+class Unnormalized(nn.Module):
+    """The study's remedy without its BatchNorm."""
+
+    def __init__(self, seed: int) -> None:
+        super().__init__()
+        self.net = robust(seed)
+        self.net.bn1, self.net.bn2, self.net.bn3 = nn.Identity(), nn.Identity(), nn.Identity()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.net(x)
+
+
 class Grayscale(nn.Module):
     """A network that sees luminance only."""
 
@@ -108,12 +124,13 @@ class Method:
     needs_conflicts: bool = False
     strength: float | None = None
     network: Callable[[int], nn.Module] = robust
-    prepare: Callable[[ColoredDigits, int], ColoredDigits] = lambda digits, seed: digits
+    prepare: Callable[[ColoredDigits, int, Look], ColoredDigits] = lambda digits, seed, look: digits
 
 
 def lff(material: Material) -> Recipe:
     """LfF with the book's LazyCNN as the biased network."""
-    return interventions.learning_from_failure(models.build("LazyCNN", material.point.seed), material.labels)
+    biased = models.build("LazyCNN", material.point.seed).to(material.labels.device)
+    return interventions.learning_from_failure(biased, material.labels)
 
 
 def gradient_resampling(material: Material) -> Recipe:
@@ -123,13 +140,14 @@ def gradient_resampling(material: Material) -> Recipe:
     return interventions.gradient_norm_resampling(training.batched(critic.fc, features), features, material.labels)
 
 
-def randomly_colored(digits: ColoredDigits, seed: int) -> ColoredDigits:
+def randomly_colored(digits: ColoredDigits, seed: int, look: Look) -> ColoredDigits:
     """The same digits in colours that are independent of them."""
-    return data.recolor(digits, data.draw_colors(digits.labels, 0.1, seed), seed=seed)
+    return data.recolor(digits, data.draw_colors(digits.labels, 0.1, seed), seed=seed, **look)
 
 
 METHODS: dict[str, Method] = {
     "erm": Method("ERM + BatchNorm (study)", augmented=False, as_study=True),
+    "erm_unnormalized": Method("ERM without BatchNorm", augmented=False, as_study=True, network=Unnormalized),
     "study_penalty": Method(
         "Colour-gradient penalty (study)",
         lambda m: interventions.study_penalty(m.point.strength, m.steps),
@@ -202,7 +220,7 @@ BRACKETS: dict[str, Method] = {
     ),
     "conflict_only": Method(
         "Conflicting images only",
-        prepare=lambda digits, seed: digits[digits.conflicting],
+        prepare=lambda digits, seed, look: digits[digits.conflicting],
         knows="colour labels",
         needs_conflicts=True,
     ),
@@ -253,7 +271,8 @@ def run(
     biased, easy = biased_subsets(point, path, device)
     hard = data.load(path, "hard")[: point.hard_size].to(device)
     score = {"balanced_validation": label_free_score(model, biased, easy)}
-    return model, {"seconds": seconds, **score, **judge(model, easy, hard), **shifts(model, hard)}
+    shifted = shifts(model, hard[:SHIFT_SIZE], data.look(path))
+    return model, {"seconds": seconds, **score, **judge(model, easy, hard), **shifted}
 
 
 def train(
@@ -266,7 +285,7 @@ def train(
     method = check(point)
     point = replace(point, strength=method.strength) if point.strength is None else point
     biased, easy = biased_subsets(point, path, device)
-    seen = method.prepare(biased, point.seed)
+    seen = method.prepare(biased, point.seed, data.look(path))
     truth = seen.colors if point.method in BRACKETS else None
     model = method.network(point.seed).to(device, memory_format=torch.channels_last)
     material = Material(seen.images, seen.labels, point, training.MovingAverage(model), truth)
@@ -280,7 +299,8 @@ def biased_subsets(point: Point, path: Path, device: torch.device | str) -> tupl
     if point.bias is None:
         return subsets
     draws = [data.draw_colors(digits.labels, point.bias, 2 * point.seed + i) for i, digits in enumerate(subsets)]
-    train, easy = (data.recolor(d, c, seed=point.seed) for d, c in zip(subsets, draws, strict=True))
+    look = data.look(path)
+    train, easy = (data.recolor(d, c, seed=point.seed, **look) for d, c in zip(subsets, draws, strict=True))
     return train, easy
 
 
@@ -355,11 +375,11 @@ def judge(model: nn.Module, easy: ColoredDigits, hard: ColoredDigits) -> dict[st
     }
 
 
-def shifts(model: nn.Module, hard: ColoredDigits) -> dict[str, float]:
+def shifts(model: nn.Module, hard: ColoredDigits, look: Look) -> dict[str, float]:
     """Accuracy on hard digits in colours never seen in training, and on a texture three times as strong."""
-    some = hard[:SHIFT_SIZE]
+    other = next(name for name in ("tab10", "study") if name != look["palette"])
     shifted = {
-        "unseen_colours": data.recolor(some, some.colors, palette="tab10"),
-        "texture_shift": data.recolor(some, some.colors, noise=60.0),
+        "unseen_colours": data.recolor(hard, hard.colors, other),
+        "texture_shift": data.recolor(hard, hard.colors, look["palette"], 3 * look["noise"]),
     }
     return {name: accuracy(training.predict(model, d.images).argmax(1), d.labels) for name, d in shifted.items()}

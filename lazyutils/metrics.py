@@ -64,6 +64,33 @@ def mutual_information_bits(counts: Tensor) -> float:
     return (joint[seen] * (joint[seen] / independent[seen]).log2()).sum().item()
 
 
+def colors_told(images: Tensor, masks: Tensor, colors: Tensor, palette: Tensor) -> dict[str, float]:
+    """How often the palette's colour nearest to the background, in RGB, is the image's own: shares, 0 to 1.
+
+    ``pixel``: nearest to the image's first background pixel. ``average``: to the mean over its background.
+
+    Args:
+        images: ``uint8 [N, 3, H, W]``.
+        masks: ``bool [N, H, W]``, True on the stroke.
+        colors: ``int64 [N]``, the true index in the palette.
+        palette: ``uint8 [10, 3]``.
+    """
+    pixels, ground = images.flatten(2).float(), (~masks).flatten(1)  # [N, 3, P], [N, P]
+    first = ground.byte().argmax(1)
+    looks = {
+        "pixel": pixels[torch.arange(len(pixels)), :, first],
+        "average": (pixels * ground[:, None]).sum(2) / ground.sum(1, keepdim=True),
+    }
+    return {name: accuracy(torch.cdist(look, palette.float()).argmin(1), colors) for name, look in looks.items()}
+
+
+def closest_pairs(palette: Tensor, count: int) -> list[tuple[int, int, float]]:
+    """The ``count`` nearest pairs of colours of ``palette [K, 3]``: two indices and their distance in RGB."""
+    distances = torch.pdist(palette.double())
+    pairs = torch.triu_indices(len(palette), len(palette), 1).T
+    return [(*pairs[nearest].tolist(), distances[nearest].item()) for nearest in distances.argsort()[:count]]
+
+
 def over_seeds(values: Sequence[float]) -> dict[str, Any]:
     """``{"mean", "sd", "n", "values"}``; the sample standard deviation, None for a single value."""
     values = [float(value) for value in values]

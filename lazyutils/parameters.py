@@ -81,7 +81,7 @@ def convert(kind: str, value: Any) -> Any | None:
         return value if isinstance(value, str) else None
     choices = [part.strip() for part in arguments.split(",")]
     if base == "choice":
-        return value if value in choices else None
+        return str(value) if str(value) in choices else None
     number = as_number(base, value)
     low, high = (float(bound) for bound in choices)
     return number if number is not None and low <= number <= high else None

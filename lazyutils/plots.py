@@ -129,7 +129,7 @@ def heat_table(axes: Axes, counts: Tensor, title: str, xlabel: str, ylabel: str)
     """A 10 x 10 table of counts as row shares (percent), one sequential colour scale from 0 to 100."""
     shares = 100 * counts.double() / counts.sum(1, keepdim=True).clamp(min=1)
     sns.heatmap(
-        shares.numpy(),
+        shares.cpu().numpy(),
         ax=axes,
         vmin=0,
         vmax=100,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -13,7 +13,11 @@ from torch import Tensor
 
 from lazyutils import metrics
 from lazyutils.data import paint, palette_tensor
+from lazyutils.export import color_names
 from lazyutils.plots import COLOR, DIGIT, INK, REFERENCE, color_ticks, heat_table, image_grid, percent
+
+AVERAGING_PAYS = 0.05
+"""A larger gain over a single pixel is called one."""
 
 
 def recipe_steps(gray: Tensor, palette: str, noise: float, seed: int) -> Figure:
@@ -70,6 +74,32 @@ def texture_histograms(split: dict[str, Tensor], palette: str, images: int = 500
     right.hist(pixels[:, 0][masks].numpy(), bins=np.arange(179.5, 256.5), density=True, color=DIGIT, log=True)
     right.set(title="Strokes", xlabel="grey level (0-255)", ylabel="share per grey level (log)")
     return figure
+
+
+def background_reading(told: Mapping[str, float], images: int) -> str:
+    """What ``metrics.colors_told`` found on so many images, in words."""
+    gain = told["average"] - told["pixel"]
+    reading = (
+        f"The average is worth {100 * gain:.0f} points more than one pixel, and averaging is exactly what convolutions "
+        "do well."
+        if gain > AVERAGING_PAYS
+        else "Averaging adds little: one pixel says nearly as much as the whole background."
+    )
+    return (
+        f"The first {images:,} easy images: one background pixel names the colour in **{percent(told['pixel'])}**, the "
+        f"background's average in **{percent(told['average'])}** (guessing: 10%). {reading}"
+    )
+
+
+def closest_colors(palette: str, noise: float, count: int = 3) -> str:
+    """The colours that lie closest together, in words."""
+    names, (first, *others) = color_names(palette), metrics.closest_pairs(palette_tensor(palette), count)
+    rest = ", ".join(f"{names[one]} and {names[other]} ({distance:.0f})" for one, other, distance in others)
+    return (
+        f"The closest colours are {names[first[0]]} and {names[first[1]]}, {first[2]:.0f} levels apart in RGB; then "
+        f"{rest}. A pixel is taken for the other colour once the texture (standard deviation {noise:g} in each "
+        "channel) carries it more than half that way."
+    )
 
 
 def split_statistics(splits: dict[str, dict[str, Tensor]], path: Path) -> str:

@@ -12,7 +12,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from torch import Tensor
 
-from lazyutils.data import COLOR_NAMES, ColoredDigits
+from lazyutils import words_cheater
+from lazyutils.data import ColoredDigits
 from lazyutils.metrics import contingency
 from lazyutils.plots import (
     COLOR,
@@ -82,13 +83,7 @@ def cue_shares(shares: Mapping[str, Mapping[str, Any]]) -> Figure:
 
 def error_strip(digits: ColoredDigits, probabilities: Tensor, columns: int = 8) -> Figure:
     """The given images with truth, answer and the answer's probability ``[N, 10]``."""
-    confidence, answers = probabilities.max(1)
-    titles = [
-        f"{COLOR_NAMES[color]} {label}\n→ {answer}, {100 * sure:.1f}%"
-        for color, label, answer, sure in zip(
-            digits.colors.tolist(), digits.labels.tolist(), answers.tolist(), confidence.tolist(), strict=True
-        )
-    ]
+    titles = words_cheater.titles(digits, probabilities)
     return image_grid(digits.images, columns, titles, cell=1.25, rows_titled=True)
 
 
@@ -115,6 +110,6 @@ def laziness(curves: Mapping[str, Sequence[float]], shown_epochs: int, color_lin
     axes.axvline(shown_epochs, color=REFERENCE, lw=1)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.annotate("this page's network", (shown_epochs, 2), xytext=(4, 0), textcoords="offset points", size=9)
-    axes.set(title="Laziness ends with time", xlabel="epoch", ylabel="accuracy (%)", ylim=(0, 102))
-    axes.legend(loc="center right")
+    axes.set(title="The same network, trained on", xlabel="epoch", ylabel="accuracy (%)", ylim=(0, 102))
+    axes.legend(loc="center right", bbox_to_anchor=(1, 0.68))
     return figure

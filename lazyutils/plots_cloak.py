@@ -14,18 +14,23 @@ from matplotlib.ticker import MaxNLocator
 from torch import Tensor, nn
 
 from lazyutils.attacks import AttackResult
-from lazyutils.cloak import Attacked, Drawing, Goal, easier, rounded_success, shares_fooled
+from lazyutils.cloak import Attacked, Drawing, Goal, halves, least, relation, rounded_success, shares_by_color
 from lazyutils.cloak_beyond import Attempt
-from lazyutils.data import COLOR_NAMES
 from lazyutils.perturbations import success_curve
 from lazyutils.plots import COLOR, DIGIT, INK, NEITHER, REFERENCE, color_ticks, draw_image, percent
 from lazyutils.training import predict
 
-NETWORKS = {"lazycnn": COLOR, "robust_erm": "#56b4e9", "robust_best": DIGIT}
-NAMES = {"lazycnn": "LazyCNN", "robust_erm": "RobustCNN, plain", "robust_best": "RobustCNN, fixed"}
+NETWORKS = {"lazycnn": COLOR, "twin": "#e69f00", "robust_erm": "#56b4e9", "robust_best": DIGIT}
+NAMES = {
+    "lazycnn": "LazyCNN",
+    "twin": "honest twin",
+    "robust_erm": "RobustCNN, plain",
+    "robust_best": "RobustCNN, fixed",
+}
 METHOD_NAMES = {"fgsm": "FGSM", "pgd": "PGD", "deepfool": "DeepFool"}
 LINES = ("-", "--", ":")
 GRAY = 0.5  # no change, in a picture of a perturbation
+WIDTH = 10.8  # inches, of a row of panels
 
 
 def amplified(delta: Tensor, factor: float) -> Tensor:
@@ -61,32 +66,45 @@ def exhibits(
     return figure
 
 
+def share(value: float | None) -> str:
+    """A share in percent, a dash where there is none."""
+    return "–" if value is None else percent(value)
+
+
 def success_table(found: Mapping[str, Attacked], models: Mapping[str, nn.Module], goal: Goal) -> Markdown:
-    """Network x method: success, after 8 bits, gradients used, median L2 of the successes."""
+    """Network x method: success on all images and both halves, after 8 bits, gradients used, median L2 of successes."""
     rows = []
-    for name, attacked in found.items():
-        for method, result in attacked.results.items():
-            size = result.l2[result.success].median().item() if result.success.any() else None
-            share = percent(result.success.double().mean().item())
+    for name, halved in shares_by_color(found).items():
+        other, own = halved.values()
+        for method, result in found[name].results.items():
+            successes = [
+                share(figures) for figures in (result.success.double().mean().item(), other[method], own[method])
+            ]
             saved = percent(rounded_success(models[name], result, goal))
-            gradients, size = f"{result.steps.double().mean():.0f}", "–" if size is None else f"{size:.2f}"
-            row = [NAMES[name], len(attacked.digits), METHOD_NAMES[method], share, saved, gradients, size]
-            rows.append([*row, f"{result.linf.max():.4f}"])
-    head = ["network", "images", "method", "success", "saved with 8 bits", "gradients", "median L2", "largest change"]
-    return table(head, rows)
+            size = f"{result.l2[result.success].median():.2f}" if result.success.any() else "–"
+            images, gradients = f"{other['n']} + {own['n']}", f"{result.steps.double().mean():.0f}"
+            rows.append([NAMES[name], images, METHOD_NAMES[method], *successes, saved, gradients, size])
+    head = ["network", "images: other + own colour", "method", "success", "on another colour", "on its own colour"]
+    return table([*head, "saved with 8 bits", "gradients", "median L2"], rows)
+
+
+def panel_row(count: int, height: float) -> tuple[Figure, np.ndarray]:
+    """``count`` panels side by side, on one vertical axis."""
+    figure, panels = plt.subplots(1, count, figsize=(min(3.5 * count, WIDTH), height), sharey=True, squeeze=False)
+    return figure, panels[0]
 
 
 def radius_curves(radii: Mapping[str, Mapping[str, Tensor]], largest: float, marked: float) -> Figure:
     """Share of images that fall within a radius: a panel a network, a line a method."""
-    figure, panels = plt.subplots(1, len(radii), figsize=(3.5 * len(radii), 3.4), sharey=True, squeeze=False)
+    figure, panels = panel_row(len(radii), 3.4)
     grid = torch.linspace(0, largest, 200)
-    for panel, (name, methods) in zip(panels[0], radii.items(), strict=True):
+    for panel, (name, methods) in zip(panels, radii.items(), strict=True):
         for style, minimal in zip(LINES, methods.values(), strict=False):
             curve = 100 * success_curve(minimal.cpu(), grid)
             panel.plot(grid, curve, style, color=NETWORKS[name], lw=2)
         panel.axvline(marked, color=REFERENCE, lw=1)
-        panel.set(title=NAMES[name], xlabel="radius eps (share of the pixel range)", ylim=(-2, 102), xlim=(0, largest))
-    panels[0, 0].set_ylabel("images fooled (%)")
+        panel.set(title=NAMES[name], xlabel="radius (share of the range)", ylim=(-2, 102), xlim=(0, largest))
+    panels[0].set_ylabel("images fooled (%)")
     style_legend(figure, [METHOD_NAMES.get(method, method) for method in next(iter(radii.values()))])
     return figure
 
@@ -117,6 +135,25 @@ def radius_boxes(radii: Mapping[str, Mapping[str, Tensor]], largest: float, titl
     return figure
 
 
+def radius_table(radii: Mapping[str, Mapping[str, Tensor]], conflicting: Tensor, largest: float) -> Markdown:
+    """Each network's median radius, the best attack's for each image, on both halves; beside it LazyCNN's."""
+
+    def size(value: float | None) -> str:
+        return "–" if value is None else f"over {largest}" if value > largest else f"{value:.3f}"
+
+    smallest = {name: least(row) for name, row in radii.items()}
+    lazy, rows = smallest["lazycnn"], []
+    for name, values in smallest.items():
+        larger = f"{percent((lazy > values).double().mean().item(), 0)} ({relation(lazy, values)})"
+        needs = [size(value) for value in halves(values, conflicting).values()]
+        rows.append([NAMES[name], *needs, "–" if name == "lazycnn" else larger])
+    counts = [
+        f"{int(half.sum())} on {colour}" for half, colour in ((conflicting, "another"), (~conflicting, "its own"))
+    ]
+    head = ["network", f"median of {len(lazy)} images", *(f"of {count} colour" for count in counts)]
+    return table([*head, "LazyCNN needs more on"], rows)
+
+
 def masking_table(checks: Mapping[str, Mapping[str, float]], restarts: int, queries: int) -> Markdown:
     """One row a check, one column a network, percent of images."""
     names = {
@@ -134,12 +171,12 @@ def masking_table(checks: Mapping[str, Mapping[str, float]], restarts: int, quer
 
 def transfer_table(shares: Mapping[str, Mapping[str, float]]) -> Figure:
     """Rows: made against; columns: shown to."""
-    figure, axes = plt.subplots(figsize=(5.4, 3.4))
+    figure, axes = plt.subplots(figsize=(7, 4.4))
     values = 100 * np.array([list(row.values()) for row in shares.values()])
     drawn = axes.imshow(values, vmin=0, vmax=100, cmap="cividis")
     for (row, column), value in np.ndenumerate(values):
         axes.text(column, row, f"{value:.0f}", ha="center", va="center", color="black" if value > 55 else "white")
-    names = [NAMES[name].replace(", ", ",\n") for name in shares]
+    names = [NAMES[name].replace(" ", "\n") for name in shares]
     axes.set_xticks(range(len(names)), names)
     axes.set_yticks(range(len(names)), names)
     axes.set(title="Success of transferred images", xlabel="shown to", ylabel="made against")
@@ -149,19 +186,18 @@ def transfer_table(shares: Mapping[str, Mapping[str, float]]) -> Figure:
 
 def surfaces(found: Mapping[str, Tensor], eps: float) -> Figure:
     """Log-odds of the target on a plane through one image: towards the target, and along a random direction."""
-    figure, panels = plt.subplots(1, len(found), figsize=(3.7 * len(found), 3.1), sharey=True, squeeze=False)
+    figure, panels = panel_row(len(found), 2.9)
     axis = np.linspace(-eps, eps, len(next(iter(found.values()))))
-    for panel, (name, surface) in zip(panels[0], found.items(), strict=True):
+    for panel, (name, surface) in zip(panels, found.items(), strict=True):
         limit = surface.abs().max().item()
         levels = np.linspace(-limit, limit, 25)
         drawn = panel.contourf(axis, axis, surface.T, levels=levels, cmap="PuOr_r")
         panel.contour(axis, axis, surface.T, levels=[0], colors=INK, linewidths=2)
         panel.plot(0, 0, "o", color=INK, ms=4)
         panel.set(title=NAMES[name], xlabel="along the gradient's sign")
-        figure.colorbar(drawn, ax=panel, format="%.0f", ticks=MaxNLocator(6)).set_label(
-            "log-odds of the target", size=8
-        )
-    panels[0, 0].set_ylabel("along random signs")
+        scale = figure.colorbar(drawn, ax=panel, format="%.0f", ticks=MaxNLocator(6))
+    scale.set_label("log-odds of the target", size=9)
+    panels[0].set_ylabel("along random signs")
     return figure
 
 
@@ -223,51 +259,8 @@ def likeness(found: Mapping[str, Drawing], target: int) -> Figure:
     right.set(title="Ink: towards which digit?", xlabel="digit", ylabel="mean correlation")
     for axes in (left, right):
         axes.axhline(0, color=INK, lw=0.8)
-    right.legend(loc="upper center", bbox_to_anchor=(0.5, -0.2), ncols=len(found))
+    figure.legend(*right.get_legend_handles_labels(), loc="outside lower center", ncols=len(found))
     return figure
-
-
-def likeness_sentence(found: Mapping[str, Drawing], target: int) -> Markdown:
-    """Which colour and which digit each network's perturbations resemble most, and how the target ranks."""
-    said = []
-    for name, drawing in found.items():
-        color, digit = (values.nan_to_num(-1).argmax().item() for values in (drawing.colors, drawing.shapes))
-        places = [1 + int((values > values[target]).sum()) for values in (drawing.colors, drawing.shapes)]
-        said.append(
-            f"{NAMES[name]}: the tint leans to **{COLOR_NAMES[color]}** ({COLOR_NAMES[target]}: place {places[0]}) "
-            f"and the ink to **{digit}** ({target}: place {places[1]})"
-        )
-    return Markdown("; ".join(said) + ".")
-
-
-def attempt_sentence(attempt: Attempt, unseen: int) -> Markdown:
-    """What the two universal perturbations are worth on images that neither saw."""
-    return Markdown(
-        f"Of {unseen} unseen images that LazyCNN reads, Optuna's best perturbation fools "
-        f"**{percent(attempt.fooled)}**, the gradient's **{percent(attempt.gradient_fooled)}**."
-    )
-
-
-def color_sentence(found: Mapping[str, Tensor]) -> Markdown:
-    """How much a perturbation of their own helps the backgrounds, the mean over them."""
-    means = {name: values.nanmean(1).tolist() for name, values in found.items()}
-    said = ", ".join(f"{percent(one)} → {percent(own)} ({NAMES[name]})" for name, (one, own) in means.items())
-    return Markdown(
-        f"The mean over the backgrounds, one perturbation for all → one for each: {said}. If the study's reason were "
-        "the whole one, the second number would be near 100%."
-    )
-
-
-def tools_sentence(radii: Mapping[str, float | None]) -> Markdown:
-    """The median radius that each attack needs on the lazy network."""
-    said = ", ".join(
-        f"{method} {'more than was searched' if value is None else f'{value:.3f}'}" for method, value in radii.items()
-    )
-    return Markdown(
-        f"What each attack needs for the bare answer of LazyCNN's median image: {said}. Where "
-        "several rivals are level with the target, each plain step that beats one loses to another; momentum smooths "
-        "that."
-    )
 
 
 def search_history(attempt: Attempt) -> Figure:
@@ -288,7 +281,7 @@ def universal_lines(curves: Mapping[str, Sequence[Mapping[str, float]]], radii: 
     """Success of one perturbation for all unseen images, against its radius."""
     figure, axes = plt.subplots(figsize=(7, 3.4))
     for name, points in curves.items():
-        for key, style, what in (("answer", "-", "answer"), ("confident", "--", "answer and > 90%")):
+        for key, style, what in (("answer", "-", "answer"), ("confident", "--", "and confident")):
             values = [100 * point[key] for point in points]
             axes.plot(radii, values, style, marker="o", ms=4, color=NETWORKS[name], label=f"{NAMES[name]}: {what}")
     axes.set(title="One perturbation for every unseen image", xlabel="radius eps (share of the pixel range)")
@@ -319,59 +312,17 @@ def universal_colors(found: Mapping[str, Tensor], radii: Mapping[str, float]) ->
 
 def kind_curves(found: Mapping[str, Mapping[str, Sequence[float]]], radii: Sequence[float]) -> Figure:
     """Success of any perturbation, of a pattern without tint, and of a tint alone: a panel a network."""
-    figure, panels = plt.subplots(1, len(found), figsize=(3.5 * len(found), 3.4), sharey=True, squeeze=False)
-    for panel, (name, kinds) in zip(panels[0], found.items(), strict=True):
+    figure, panels = panel_row(len(found), 3.4)
+    for panel, (name, kinds) in zip(panels, found.items(), strict=True):
         for style, values in zip(LINES, kinds.values(), strict=True):
             panel.plot(radii, 100 * np.array(values), style, marker="o", ms=3, color=NETWORKS[name], lw=2)
         panel.set(title=NAMES[name], xlabel="radius eps", ylim=(-2, 102), xlim=(0, None))
-    panels[0, 0].set_ylabel("images fooled (%)")
+    panels[0].set_ylabel("images fooled (%)")
     style_legend(figure, list(next(iter(found.values()))))
     return figure
 
 
 def costs_table(costs: Mapping[str, Mapping[str, float]], eps: float) -> Markdown:
-    """Networks before and after adversarial training."""
+    """The fixed network, trained on without an adversary, and with one."""
     rows = [[name, *(percent(value) for value in figures.values())] for name, figures in costs.items()]
     return table(["network", "easy accuracy", "hard accuracy", f"fooled by PGD, eps {eps}"], rows)
-
-
-def each(values: Mapping[str, float | None], digits: int = 0) -> str:
-    """``"12% (LazyCNN), ..."``: one share a network."""
-    return ", ".join(f"{percent(value, digits)} ({NAMES[name]})" for name, value in values.items())
-
-
-def success_sentence(found: Mapping[str, Attacked], eps: float, confidence: float) -> Markdown:
-    """The best method's success on each network."""
-    best = {name: max(shares.values()) for name, shares in shares_fooled(found).items()}
-    return Markdown(
-        f"Within {eps}, at more than {confidence:.0%} confidence, the best method fools **{each(best, 1)}** of the "
-        "images. The column *saved with 8 bits* says what a file leaves of that."
-    )
-
-
-def verdict(
-    radii: Mapping[str, Mapping[str, float | None]],
-    shares: Mapping[str, float],
-    kinds: Mapping[str, Mapping[str, Sequence[float]]],
-    curves: Mapping[str, Sequence[Mapping[str, float]]],
-    widest: float,
-) -> Markdown:
-    """The study's two claims and its failed experiment, judged by this run's numbers."""
-    strongest = {
-        name: min(value for value in row.values() if value is not None)
-        for name, row in radii.items()
-        if any(value is not None for value in row.values())
-    }
-    needs = ", ".join(f"{value:.3f} ({NAMES[name]})" for name, value in strongest.items())
-    tints = {name: share for name, share in shares.items() if name in NAMES}
-    unseen = {name: points[-1]["answer"] for name, points in curves.items()}
-    alone = {name: kinds[name]["colour only"][-1] for name in kinds}
-    answer = easier(strongest) if len(strongest) == len(radii) else "Not all networks fell within the largest radius."
-    return Markdown(
-        f"**Is the lazy network the easier victim? {answer}** The radius that changes the answer of the median image: "
-        f"{needs}. **Are they fooled for different reasons?** A tint of the background carries {each(tints, 1)} of the "
-        f"energy of the smallest perturbation, {percent(shares['random'], 2)} in noise; a tint alone within {widest} "
-        f"fools {each(alone)}. Strokes and patterns carry the rest. The lazy network leans on tint "
-        f"{tints['lazycnn'] / max(tints['robust_best'], 1e-9):.1f} times as much as the fixed one. **One noise for "
-        f"every image?** Within {widest} it fools {each(unseen)} of the unseen images, whatever their background."
-    )

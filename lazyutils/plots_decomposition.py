@@ -13,8 +13,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from lazyutils.data import COLOR_NAMES, palette_tensor
-from lazyutils.decomposition import Features, Proof
+from lazyutils.data import palette_tensor
+from lazyutils.decomposition import Features, Proof, color_names
 from lazyutils.plots import COLOR, DIGIT, EASY, HARD, INK, NEITHER, REFERENCE, draw_image
 from lazyutils.sae_metrics import density_histogram
 
@@ -87,7 +87,7 @@ def rule(mean: Tensor, measured: Tensor, rows: Sequence[Mapping[str, float]]) ->
     right.plot(steps, [100 * row["called_share"] for row in rows], "s-", color=COLOR, label="called COLOUR (%)")
     right.plot(steps, [100 * row["accuracy"] for row in rows], "o-", color=DIGIT, label="verdict right (%)")
     right.plot(steps, [100 * row["auroc"] for row in rows], "^:", color=NEITHER, label="AUROC of flatness (x 100)")
-    right.set(title="The rule depends on the ascent", xlabel="steps of gradient ascent", xscale="log", ylim=(-4, 104))
+    right.set(title="The rule after longer ascents", xlabel="steps of gradient ascent", xscale="log", ylim=(-4, 104))
     right.set_xticks(steps, steps)
     right.minorticks_off()
     right.legend(fontsize=8)
@@ -135,13 +135,14 @@ def trust(density: Tensor, cosines: Mapping[str, Tensor]) -> Figure:
 def selectivity(groups: Mapping[str, tuple[Tensor, Tensor]]) -> Figure:
     """Colour eta squared against digit eta squared, one panel a group of units (colour, digit: each ``[U]``)."""
     figure, panels = plt.subplots(1, len(groups), figsize=(3.1 * len(groups), 3.2), sharex=True, sharey=True)
+    highest = max(25.0, *(100 * digit.max().item() for _, digit in groups.values()))
     for panel, (name, (color, digit)) in zip(panels, groups.items(), strict=True):
         points = np.where((color > digit).numpy(), COLOR, DIGIT)
         panel.scatter(100 * color, 100 * digit, s=14, c=points, alpha=0.6, lw=0)
         panel.plot([0, 100], [0, 100], color=REFERENCE, lw=0.8, ls=":")
         panel.set_title(f"{name} ({len(color)})", fontsize=10)
         panel.set_xlabel("colour η² (%)")
-        panel.set(xlim=(-3, 103), ylim=(-1, 26))
+        panel.set(xlim=(-3, 103), ylim=(-1, 1.04 * highest))
     panels[0].set_ylabel("digit η² (%)")
     return figure
 
@@ -218,16 +219,17 @@ def dose(curves: Mapping[str, Sequence[Mapping[str, float]]], doses: Sequence[in
     return figure
 
 
-def steering(shares: Mapping[str, Tensor], doses: Sequence[float]) -> Figure:
+def steering(shares: Mapping[str, Tensor], doses: Sequence[float], palette: str) -> Figure:
     """Answers with a colour's digit as the state is pushed towards it: a line a colour, means, and the control."""
     figure, panels = plt.subplots(1, 2, figsize=(8.4, 3), sharey=True)
-    swatches = (palette_tensor("study").float() / 255).tolist()
+    swatches = (palette_tensor(palette).float() / 255).tolist()
+    names = color_names(palette)
     for panel, name, title in (
         (panels[0], "one", "One feature pushed"),
         (panels[1], "all", "All colour features pushed"),
     ):
         for color, line in enumerate(100 * shares[name]):
-            panel.plot(doses, line, color=swatches[color], lw=2, path_effects=outlined(2.8), label=COLOR_NAMES[color])
+            panel.plot(doses, line, color=swatches[color], lw=2, path_effects=outlined(2.8), label=names[color])
         panel.plot(doses, 100 * shares[name].mean(0), color=INK, lw=2.2, ls="--", label="mean")
         panel.plot(doses, 100 * shares["other"].mean(0), color=REFERENCE, lw=2.2, ls=":", label="another's feature")
         panel.set(title=title, ylim=(-2, 102), xlabel="dose (1: what the colour itself adds)")

@@ -17,6 +17,7 @@ from lazyutils.data import COLOR_NAMES, ColoredDigits, recolor
 from lazyutils.inversion import Inversion
 from lazyutils.plots import COLOR, DIGIT, INK, REFERENCE, as_image, draw_image, percent
 from lazyutils.probes import HueSweep
+from lazyutils.selectivity import FLOOR
 from lazyutils.units import UnitStudy
 
 ENERGY_COLORS = {
@@ -90,7 +91,7 @@ def energy_bars(networks: Mapping[str, Mapping[str, Tensor]]) -> Figure:
                 axes.text(start + share / 2, row, f"{share:.0f}", ha="center", va="center", fontsize=8, color=ink)
         left += shares
     axes.invert_yaxis()
-    axes.set(xlabel="% of the first layer's energy (sum of squared weights)", xlim=(0, 100))
+    axes.set(xlabel="% of a filter's energy (sum of squared weights), mean over the first layer", xlim=(0, 100))
     axes.set_title("What the first filters are made of", pad=26)
     axes.legend(ncols=4, loc="lower left", bbox_to_anchor=(0, 1.0), fontsize=8, borderaxespad=0.2)
     return figure
@@ -154,7 +155,7 @@ def inversion_curves(scores: Mapping[str, Scores]) -> Figure:
         axes.plot(names, chance, color=DIGIT, lw=1, ls=":", label="shape, by chance (other strokes)")
         axes.set(title=network, xlabel="layer the image was recovered from")
         axes.tick_params(axis="x", rotation=30)
-    panels[0, 0].set(ylabel="came back (1: all)", ylim=(0, 1.25))
+    panels[0, 0].set(ylabel="came back (1: all)", ylim=(min(0, panels[0, 0].get_ylim()[0]), 1.25))
     panels[0, 0].legend(loc="upper right", fontsize=7.5)
     return figure
 
@@ -214,8 +215,13 @@ def eta_scatter(studies: Mapping[str, UnitStudy]) -> Figure:
     return figure
 
 
+def answered(mean: float | None, count: int) -> str:
+    """How many levels units answer to, and how many units say so; a dash where none does."""
+    return "–" if mean is None else f"{mean:.1f} ({count})"
+
+
 def unit_table(studies: Mapping[str, UnitStudy]) -> Markdown:
-    """``UnitStudy.summary`` of several networks as one table."""
+    """``UnitStudy.summary`` of several networks as one table, and what its counts are of."""
     head = (
         "| Network | Layer | Colour explains | Digit explains | Colours answered | Digits answered "
         "| Preferred / natural | Left without colour | Wears the liked colour |"
@@ -225,11 +231,16 @@ def unit_table(studies: Mapping[str, UnitStudy]) -> Markdown:
         for layer, figures in study.summary().items():
             lines.append(
                 f"| {network} | {short(layer)} | {percent(figures['colour_eta2'])} | {percent(figures['digit_eta2'])} "
-                f"| {figures['colours_answered']:.1f} | {figures['digits_answered']:.1f} "
+                f"| {answered(figures['colours_answered'], figures['colours_counted'])} "
+                f"| {answered(figures['digits_answered'], figures['digits_counted'])} "
                 f"| {figures['excess']:.2f} | {percent(figures['grey_survival'], 0)} "
                 f"| {percent(figures['palette_agreement'], 0)} |"
             )
-    return Markdown("\n".join(lines))
+    note = (
+        f"*Answered*: mean over the units of whose variance the factor explains more than {percent(FLOOR, 0)}, and in "
+        "brackets how many these are; – where there is none."
+    )
+    return Markdown("\n".join([*lines, "", note]))
 
 
 def class_sheet(found: Mapping[str, Mapping[str, Tensor]]) -> Figure:

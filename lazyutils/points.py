@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 from pathlib import Path
 
@@ -34,6 +35,8 @@ def pack(folder: Path, file: Path) -> int:
 def unpack(file: Path, folder: Path) -> int:
     """Write each line of ``file`` as a point below ``folder``, but for those that are there; the number written.
 
+    They get the oldest of dates, so that Snakemake has each one looked at, and made again where it is stale.
+
     Raises:
         MissingArtefactError: there is no such file.
         DamagedFileError: a line is no point.
@@ -48,6 +51,7 @@ def unpack(file: Path, folder: Path) -> int:
     missing = {path: record for path, record in points.items() if not path.exists()}
     for path, record in missing.items():
         write_atomically(path, json.dumps(record, indent=2).encode())
+        os.utime(path, (0, 0))
     return len(missing)
 
 

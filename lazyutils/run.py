@@ -12,7 +12,7 @@ import shlex
 import subprocess
 import sys
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -115,17 +115,19 @@ def without_nan(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def start(task: str, namespace: Mapping[str, Any]) -> Run:
+def start(task: str, namespace: MutableMapping[str, Any]) -> Run:
     """Check a notebook's parameters and prepare its run.
 
     Args:
         task: the notebook's name, such as ``"task1_lazycnn"``.
-        namespace: the notebook's ``globals()``; ``run_dir`` and ``threads`` must be parameters.
+        namespace: the notebook's ``globals()``; ``run_dir`` and ``threads`` must be parameters. Values become their
+            kind: YAML's ``1e-3``, which is text, a number.
 
     Raises:
         ClearError: an unknown parameter, or a value out of its range.
     """
     values = parameters.from_namespace(task, namespace)
+    namespace.update(values)
     torch.set_num_threads(values["threads"])
     memory.keep_freed()
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")

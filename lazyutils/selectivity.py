@@ -11,6 +11,9 @@ from torch import Tensor
 
 from lazyutils.errors import ClearError
 
+FLOOR = 0.05
+"""Share of variance that a factor has to explain before ``levels_answered`` says anything about a unit."""
+
 
 def balanced_colors(labels: Tensor, seed: int = 0, count: int = 10) -> Tensor:
     """Colours ``int64 [N]`` in which each digit wears each colour equally often (within one), in random order.
@@ -63,11 +66,26 @@ def levels_answered(activations: Tensor, factor: Tensor, levels: int = 10) -> Te
     """How many levels of a factor each unit answers to, ``int64 [U]``: a measure of polysemanticity.
 
     A level counts where the unit's mean activation is at least half way from its lowest to its highest level. 1 is a
-    unit with one meaning; 0 a unit whose means don't differ.
+    unit with one meaning; 0 a unit whose means don't differ. Means that differ by chance count as well, and a unit that
+    is graded over the levels counts several: see ``mean_answered``.
     """
     means = class_means(activations, factor, levels)
     low, high = means.amin(0), means.amax(0)
     return ((means >= (low + high) / 2) & (high > low)).sum(0)
+
+
+def mean_answered(answered: Tensor, eta2: Tensor) -> tuple[float | None, int]:
+    """Mean of ``levels_answered`` over the units of which the factor explains more than ``FLOOR``, and their number.
+
+    Args:
+        answered: ``int64 [U]``.
+        eta2: ``eta_squared`` of the same units and factor, ``float32 [U]``.
+
+    Returns:
+        None and 0 where there is no such unit.
+    """
+    counted = answered[eta2 > FLOOR].double()
+    return (counted.mean().item() if len(counted) else None), len(counted)
 
 
 def top_images(activations: Tensor, k: int) -> Tensor:

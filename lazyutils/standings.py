@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -48,7 +49,7 @@ def league(runs: Mapping[str, list[dict[str, float]]], oracle: Sequence[Figures]
     table = {}
     for method, seeds in runs.items():
         hard = [run["hard_accuracy"] for run in seeds]
-        closed = over_seeds([(value - floor) / (ceiling - floor) for value in hard])
+        closed = over_seeds([(value - floor) / (ceiling - floor) if ceiling != floor else math.nan for value in hard])
         difference = paired(hard, low[: len(hard)])
         table[method] = {**collect_seeds(seeds), "gap_closed": closed, "hard_difference": difference}
     return table

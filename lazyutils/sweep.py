@@ -27,6 +27,7 @@ from lazyutils import (
     interventions,
     league,
     memory,
+    metrics,
     models,
     penalties,
     run,
@@ -36,7 +37,7 @@ from lazyutils.errors import ClearError, MissingArtefactError
 from lazyutils.league import BEST, ENTRIES, Point
 from lazyutils.sources import statements
 
-CODE = (augment, critics, data, interventions, league, models, penalties, training)
+CODE = (augment, critics, data, interventions, league, metrics, models, penalties, training)
 """A point that other code has made is made again."""
 
 
@@ -55,16 +56,16 @@ def plan(parameters: Mapping[str, Any], own_bias: float) -> dict[str, list[Point
         ClearError: an unknown method or an impossible combination. Of the bias ratios, those that a method can't be
             trained at are left out instead.
     """
+    refuse_impossible(parameters)
     common = {key: parameters[key] for key in ("train_size", "validation_size", "hard_size", "critic")}
 
     def point(method: str, seed: int, **changes: Any) -> Point:
-        league.check(Point(method, critic=parameters["critic"]))
+        bias = own_bias if changes.get("bias") is None else changes["bias"]
+        league.check(Point(method, critic=parameters["critic"], bias=bias))
         found = Point(method, seed, **{"strength": ENTRIES[method].strength, **common, **changes})
         return replace(found, epochs=epochs(found, parameters))
 
     seeds, fewer = parameters["seeds"], parameters["method_seeds"]
-    if fewer != seeds[: len(fewer)]:
-        raise ClearError(f"method_seeds = {fewer} must be the first of seeds = {seeds}: rows are compared in pairs")
     methods = dict.fromkeys([*ALWAYS, *parameters["methods"]])
     brackets = dict.fromkeys(["oracle", *parameters["brackets"]])
     at_bias = [
@@ -87,6 +88,22 @@ def plan(parameters: Mapping[str, Any], own_bias: float) -> dict[str, list[Point
         "bias": at_bias,
         "size": of_size,
     }
+
+
+def refuse_impossible(parameters: Mapping[str, Any]) -> None:
+    """Raise a ``ClearError`` for what would fail, or mix what must stay apart, only after hours of training."""
+    seeds, fewer = parameters["seeds"], parameters["method_seeds"]
+    if fewer != seeds[: len(fewer)]:
+        raise ClearError(f"method_seeds = {fewer} must be the first of seeds = {seeds}: rows are compared in pairs")
+    for parameter, known in (("methods", league.METHODS), ("brackets", league.BRACKETS)):
+        for method in parameters[parameter]:
+            if method not in known:
+                raise ClearError(f"{parameter}: {method!r} is none of {', '.join(known)}")
+    largest, held = max(parameters["train_size"], *parameters["sizes"]), parameters["validation_size"]
+    if largest + held > data.EASY_IMAGES:
+        raise ClearError(
+            f"{largest} images to train on and validation_size = {held} are more than the {data.EASY_IMAGES} easy ones"
+        )
 
 
 def epochs(point: Point, parameters: Mapping[str, Any]) -> int:
@@ -129,16 +146,16 @@ def cached(point: Point, path: Path, folder: Path, device: torch.device | str = 
         if record["fingerprint"] == mark:
             return record["figures"]
     model, figures = league.run(point, path, device)
-    keep(model, point, folder)
+    keep(model, point, mark, folder)
     record = {"point": asdict(point), "fingerprint": mark, "figures": figures, "made": circumstances(device)}
     checkpoints.write_atomically(file, json.dumps(record, indent=2).encode())
     return figures
 
 
-def keep(model: nn.Module, point: Point, folder: Path) -> None:
-    """Save a point's network where the book knows the architecture."""
+def keep(model: nn.Module, point: Point, mark: str, folder: Path) -> None:
+    """Save a point's network with the ``fingerprint`` it was made under, where the book knows the architecture."""
     if type(model).__name__ in models.ARCHITECTURES:
-        checkpoints.save(network_file(point, folder), model, {"point": asdict(point)})
+        checkpoints.save(network_file(point, folder), model, {"point": asdict(point), "fingerprint": mark})
 
 
 def circumstances(device: torch.device | str) -> dict[str, Any]:
@@ -165,10 +182,13 @@ def network_file(point: Point, folder: Path) -> Path:
 
 
 def network(point: Point, path: Path, folder: Path, device: torch.device | str = "cpu") -> nn.Module:
-    """A point's trained network; trained once more where only its figures are there (see ``points``)."""
-    file = network_file(point, folder)
-    if not file.is_file():
-        keep(league.train(point, path, device), point, folder)
+    """A point's network; trained once more where it is missing (see ``points``), or of other code or data."""
+    file, mark = network_file(point, folder), fingerprint(path)
+    if file.is_file():
+        model, sidecar = checkpoints.load(file)
+        if sidecar["fingerprint"] == mark:
+            return model
+    keep(league.train(point, path, device), point, mark, folder)
     return checkpoints.load(file)[0]
 
 

@@ -199,7 +199,7 @@ class AccuracyCurves:
 class MovingAverage:
     """An exponential moving average of a model's weights and running statistics (Polyak & Juditsky 1992).
 
-    Early on its memory is short, as long as the training so far; then of 1 / (1 - ``decay``) steps.
+    Early on its memory is short, about a ninth of the steps so far; then of 1 / (1 - ``decay``) steps.
 
     Attributes:
         network: the model with the averages, in evaluation mode and without gradients.

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from lazyutils import hooks, training, visualize
 from lazyutils.data import ColoredDigits
-from lazyutils.selectivity import class_means, eta_squared, levels_answered, top_images
+from lazyutils.selectivity import class_means, eta_squared, levels_answered, mean_answered, top_images
 from lazyutils.visualize import Unit
 
 
@@ -60,20 +60,25 @@ class UnitStudy:
         """Positions of a layer's units."""
         return [position for position, unit in enumerate(self.units) if unit.layer == layer]
 
-    def summary(self) -> dict[str, dict[str, float]]:
+    def summary(self) -> dict[str, dict[str, float | None]]:
         """For each layer: medians over units and seeds of excess and survival, means of all else.
 
-        ``palette_agreement`` is the share of preferred images that wear the colour which their unit likes best in
-        natural images; chance gives one in the number of colours.
+        ``colours_answered`` and ``digits_answered`` are ``selectivity.mean_answered``: the mean over ``..._counted``
+        units, None where there are none. ``palette_agreement`` is the share of preferred images that wear the colour
+        which their unit likes best in natural images; chance gives one in the number of colours.
         """
         table = {}
         for layer in dict.fromkeys(unit.layer for unit in self.units):
             rows = self.of_layer(layer)
+            colors, colors_counted = mean_answered(self.colors_answered[rows], self.color_eta2[rows])
+            digits, digits_counted = mean_answered(self.digits_answered[rows], self.digit_eta2[rows])
             table[layer] = {
                 "colour_eta2": self.color_eta2[rows].mean().item(),
                 "digit_eta2": self.digit_eta2[rows].mean().item(),
-                "colours_answered": self.colors_answered[rows].double().mean().item(),
-                "digits_answered": self.digits_answered[rows].double().mean().item(),
+                "colours_answered": colors,
+                "colours_counted": colors_counted,
+                "digits_answered": digits,
+                "digits_counted": digits_counted,
                 "excess": self.excess[:, rows].median().item(),
                 "grey_survival": self.survival[:, rows].median().item(),
                 "palette_agreement": (self.worn == self.liked)[:, rows].double().mean().item(),

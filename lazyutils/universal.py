@@ -54,7 +54,7 @@ def universal_perturbation(
         for step, index in enumerate(batches):
             delta.requires_grad_()
             logits = finite_logits(model, (images[index] + delta).clamp(0, 1))
-            wanted = torch.full_like(index, target)
+            wanted = torch.full((len(index),), target, device=images.device)
             loss = F.cross_entropy(logits, wanted, reduction="none").clamp(min=-math.log(confidence)).mean()
             (gradient,) = torch.autograd.grad(loss, delta)
             move = alpha * (1 - step / total) * eps * gradient.sign()

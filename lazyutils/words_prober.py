@@ -27,8 +27,8 @@ def filters(energy: Mapping[str, Mapping[str, Tensor]]) -> str:
     missing = " RobustCNN, Task 4's network, has no bar: this run hasn't trained it." * ("RobustCNN" not in energy)
     return (
         f"In numbers: {', '.join(rows)}. Chance gives two thirds chromatic, so a share near it convicts nobody. *Flat* "
-        f"energy beyond the untrained network's is what training added; only that part lets a background's mean pass."
-        f"{missing}"
+        "by chance is 1 / (pixels of the kernel); what lies far beyond it was trained. Only flat weights let a "
+        f"background's mean pass.{missing}"
     )
 
 
@@ -36,13 +36,16 @@ def neurons(study: UnitStudy, controls: Mapping[str, UnitStudy]) -> str:
     """Colour and digit in conv3, against the untrained network and the honest twin."""
     mine = study.summary()["conv3"]
     twin, untrained = (controls[name].summary()["conv3"]["colour_eta2"] for name in ("honest twin", "untrained"))
-    alike = abs(mine["colour_eta2"] - untrained) < MARGIN
-    origin = "a colour neuron is what one gets for nothing" if alike else "the difference is what training did"
-    honest = "takes some of it away" if twin < untrained - MARGIN else "does not take it away"
+    if untrained > mine["colour_eta2"] - MARGIN:
+        origin = "a colour neuron is what one gets for nothing"
+    else:
+        share = "most" if untrained > mine["colour_eta2"] / 2 else "less than half"
+        origin = f"so {share} of LazyCNN's share comes for nothing"
+    honest = "less" if twin < untrained - MARGIN else "no less"
     return (
         f"Colour explains **{percent(mine['colour_eta2'])}** of a conv3 neuron's variance, the digit "
-        f"{percent(mine['digit_eta2'])}. In the untrained network colour explains {percent(untrained)} ({origin}), in "
-        f"the honest twin {percent(twin)} (training on honest data {honest})."
+        f"{percent(mine['digit_eta2'])}. In an untrained network colour explains {percent(untrained)} ({origin}), in "
+        f"the honest twin {percent(twin)} ({honest} than in the untrained one)."
     )
 
 
@@ -50,7 +53,9 @@ def digit(probed: Scores, free: Scores) -> str:
     """Whether LazyCNN's digit gets lost on the way or in the last layer."""
     inside, out, start = (probed[layer]["digit"] for layer in ("relu3", "fc", "pixels"))
     way = "is *not* thrown away on the way" if inside > start - MARGIN else "is partly lost on the way"
-    readout = "most of the loss is in the *readout*" if inside - out > max(start - inside, MARGIN) else "it stays"
+    lost, unread = start - inside, inside - out
+    most = "most of the loss is in the *readout*" if unread > lost else "the *readout* loses the rest"
+    readout = most if unread > MARGIN else "it stays"
     return (
         f"The digit {way}: a linear probe reads it from the pixels in {percent(start)} of cases, from relu3 in "
         f"{percent(inside)} (untrained {percent(free['relu3']['digit'])}), from the output in {percent(out)}: "
@@ -83,13 +88,13 @@ def eye(study: UnitStudy, untrained: UnitStudy) -> str:
 
 def climbs(dreams: Mapping[str, float], classes: Mapping[str, Mapping[str, Tensor]], sweep: HueSweep) -> str:
     """How far dreams and preferred images of classes show the shortcut."""
-    worn = classes["LazyCNN"]["own_colour"].double().mean().item()
+    worn, followed = classes["LazyCNN"]["own_colour"].double().mean().item(), sweep.summary()["colour_share"]
+    hidden = max(dreams["LazyCNN"], worn) < followed - MARGIN
     return (
         "Dreams and preferred images as proof of the shortcut. LazyCNN's dreams come nearest to the class's own colour "
         f"in {percent(dreams['LazyCNN'], 0)} of cases (untrained: {percent(dreams['untrained'], 0)}), its preferred "
         f"images in {percent(worn, 0)}, chance 10%; its answers to repainted digits follow the colour in "
-        f"{percent(sweep.summary()['colour_share'], 0)}. A climb leaves the data, and out there the logit has no "
-        "palette."
+        f"{percent(followed, 0)}." + " A climb leaves the data, and out there the logit has no palette." * hidden
     )
 
 
@@ -110,8 +115,8 @@ def decorrelation(colors: ColorStatistics) -> str:
     sd = covariance.diagonal().sqrt()
     largest = (covariance / sd.outer(sd)).fill_diagonal_(0).abs().max().item()
     return (
-        "Colour decorrelation is worth what the colours' correlation is: between two channels of the training images "
-        f"it is at most {largest:.2f} (1: the same)."
+        "Colour decorrelation is worth what the colours' correlation is: between two channels of the balanced training "
+        f"images it is at most {largest:.2f} (1: the same)."
     )
 
 

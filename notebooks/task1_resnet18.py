@@ -12,7 +12,7 @@
 # **Does a network eight hundred times as large fall for the same trick?** We fine-tune ResNet-18
 # on the easy set, the way one adapts a pretrained network to a small problem, and ask it about the hard set.
 #
-# - You will see eleven million parameters read the background all the same.
+# - You will see whether eleven million parameters read the background all the same.
 # - You will see how to fine-tune the last block of a network for a fraction of the usual price.
 # - You will see where its starting weights come from, loudly, when they are not the usual ones.
 
@@ -45,7 +45,7 @@ from dataclasses import replace
 import torch
 from IPython.display import Markdown, display
 
-from lazyutils import checkpoints, data, metrics, models, plots, plots_cheater, run, training
+from lazyutils import checkpoints, data, metrics, models, plots, plots_cheater, run, training, words_cheater
 
 task = run.start("task1_resnet18", globals())
 plots.use_style()
@@ -64,7 +64,7 @@ first, origin = models.pretrained_resnet18(image_size, seeds[0], weights, report
 
 # %%
 trainable = sum(p.numel() for p in first.parameters() if p.requires_grad)
-total = sum(p.numel() for p in first.parameters())
+total, small = (sum(p.numel() for p in model.parameters()) for model in (first, models.build("LazyCNN")))
 share = f"{trainable:,} of {total:,} parameters are trained, at {image_size} pixels, in {arithmetic}"
 display(Markdown(f"Weights: **{origin}**. {share}."))
 
@@ -123,7 +123,7 @@ color_line = 1 - validation[0].conflicting.double().mean().item()
 plots.show(
     plots_cheater.accuracy_curves(curves, color_line),
     caption="Accuracy on easy and hard images after each epoch; mean and range over seeds. Nothing is chosen by them.",
-    alt="Two curves over epochs. Easy accuracy lies near 95%, the pure-colour line; hard accuracy lies near zero.",
+    alt=words_cheater.curves(curves, color_line),
 )
 
 # %% [markdown]
@@ -133,22 +133,26 @@ plots.show(
 
 # %%
 answered = [{name: logits.argmax(1) for name, logits in answer.items()} for answer in answers]
+pair = {"easy": validation[0], "hard": hard}
 plots.show(
-    plots_cheater.confusion_pair(answered[0], {"easy": validation[0], "hard": hard}),
+    plots_cheater.confusion_pair(answered[0], pair),
     caption="Confusion matrices of the first seed's network; each row sums to 100%.",
-    alt="Easy matrix: bright diagonal. Hard matrix: answers spread over all digits, almost none on the diagonal.",
+    alt=words_cheater.confusion(answered[0], pair),
 )
+display(Markdown(words_cheater.right_answers(answered[0]["hard"], hard)))
 
 # %%
 plots.show(
     plots_cheater.color_prediction(answered[0]["hard"], hard),
     caption="Hard images by background colour: what the network answers on each. The diagonal is the colour's digit.",
-    alt="Table of ten colours against ten answers with a bright diagonal: each colour is answered with its own digit.",
+    alt=words_cheater.background_table(answered[0]["hard"], hard),
 )
+display(Markdown(words_cheater.backgrounds(answered[0]["hard"], hard)))
 
 # %% [markdown]
-# A network this size could hold shape and colour at once. It holds what pays: on the easy set the colour is right so
-# often that there is little left for shape to explain.
+# A network this size could hold shape and colour at once. It *answers* by what pays: on the easy set the colour is
+# right so often that there is little left for shape to explain. [Task 2](task2_prober) looks whether the shape is still
+# readable inside.
 
 # %%
 figures = metrics.collect_seeds(
@@ -157,25 +161,20 @@ figures = metrics.collect_seeds(
         for answer, easy in zip(answered, validation, strict=True)
     ]
 )
+shares = {"ResNet-18": figures}
 plots.show(
-    plots_cheater.cue_shares({"ResNet-18": figures}),
+    plots_cheater.cue_shares(shares),
     caption="What the answers to the hard images follow. Mean over seeds.",
-    alt="One stacked bar: almost all answers follow the colour, very few the digit.",
+    alt=f"Stacked bars, a network a bar. {words_cheater.cues(shares)}",
 )
 
 # %%
-low, high = metrics.wilson_interval(figures["hard_accuracy"]["mean"], len(hard))
-display(
-    Markdown(
-        f"**Easy {plots.mean_sd(figures['easy_accuracy'])}, hard {plots.mean_sd(figures['hard_accuracy'])}** "
-        f"({len(seeds)} seed(s), weights: {origin}). {plots.mean_sd(figures['colour_share'])} of the answers to hard "
-        f"images are the background's digit; shape bias {figures['shape_bias']['mean']:.2f}. Sampling error of "
-        f"{len(hard):,} images: {plots.percent(low)} to {plots.percent(high)}."
-    )
-)
+display(Markdown(f"{words_cheater.headline(figures, len(hard))} Weights: {origin}."))
 
 # %% [markdown]
 # ## How sure it is
+# A person reads the digits below at a glance. They are picked for the network's confidence; whether confidence gives
+# errors away, only a comparison with right answers can say.
 
 # %%
 probabilities = answers[0]["hard"].softmax(1)
@@ -187,12 +186,13 @@ strip = torch.cat([exhibit[:1], metrics.most_confident(probabilities, wrong)[:7]
 plots.show(
     plots_cheater.error_strip(hard[strip.cpu()], probabilities[strip]),
     caption="First a red 1 that is called 0 (where there is one), then the most confident errors: truth → answer.",
-    alt="Eight images, each a clear digit on a coloured background, with a wrong answer and a confidence near 100%.",
+    alt=words_cheater.strip(hard[strip.cpu()], probabilities[strip]),
 )
 
-# %% [markdown]
-# A person reads every one of these digits at a glance. Confidence does not help to find such errors: they are exactly
-# the images on which the network is surest, because nothing in them speaks against the colour.
+# %%
+easy_probabilities = answers[0]["easy"].softmax(1)
+confidence = words_cheater.confidence(probabilities, hard.labels, easy_probabilities, validation[0].labels)
+display(Markdown(confidence))
 
 # %% [markdown]
 # ## Try it
@@ -212,23 +212,17 @@ results = {
     "precision": arithmetic,
     "curves": {name: [c[name] for c in curves] for name in ("easy", "hard")},
 }
-display(
-    Markdown(
-        f"ResNet-18 answers {plots.percent(figures['easy_accuracy']['mean'])} of the easy images and "
-        f"{plots.percent(figures['hard_accuracy']['mean'])} of the hard ones correctly, with {total / 13_888:,.0f} "
-        "times LazyCNN's parameters. Capacity is no protection: the shortcut is the cheaper solution for any size."
-    )
-)
+display(Markdown(words_cheater.capacity(figures, results["curves"]["hard"], total / small, origin)))
 task.finish(results)
 
 # %% [markdown]
 # ## What did not work
-# Laziness ends here too: trained for longer, the network starts to fit the exceptions and shape with them.
+# This page does not train on to see whether laziness ends here too, as [Task 1a](task1_lazycnn) does for LazyCNN.
 #
 # ImageNet weights can't be had on every machine. Without them this page shows a weaker statement, a randomly
 # initialised network fine-tuned the same way, and says so at the top. The study enlarged images to 224 pixels; the
-# `gpu` profile does so too. Smaller sizes shrink the maps of the last block, which matters for
-# heat maps of where a network looks more than for accuracy.
+# `gpu` profile does so too. Smaller sizes shrink the maps of the last block, which matters for the heat maps of
+# [Task 3](task3_interrogation).
 
 # %% [markdown]
 # ## References

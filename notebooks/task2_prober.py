@@ -40,9 +40,9 @@ dream_target: "int[0, 9]" = 3  # the class that the dreams run towards
 probe_size: "int[200, 20000]" = 2000  # images to fit a probe on
 answer_size: "int[200, 10000]" = 1000  # images on which units and probes are judged
 resnet_sweep: "int[10, 10000]" = 100  # digits that ResNet-18 is asked about on all ten backgrounds
-twin_size: "int[100, 50000]" = 6000  # images to train the honest twin with
+twin_size: "int[100, 50000]" = 6000  # of LazyCNN's training digits, at most, to train the honest twin with
 twin_epochs: "int[1, 100]" = 8  # passes over them
-seed: "int[0, 999999]" = 0  # of the twin, of untrained networks and of backgrounds
+seed: "int[0, 999999]" = 0  # of untrained networks and of backgrounds
 run_dir: "str" = "runs/quick"  # where this run's files go
 threads: "int[1, 64]" = 1  # processor threads
 
@@ -52,39 +52,42 @@ from IPython.display import Markdown, display
 
 from lazyutils import checkpoints, data, hooks, interrogation, inversion, models, plots, prober, probes, run, units
 from lazyutils import plots_prober as figures
-from lazyutils import visualize, widgets, words_prober
+from lazyutils import visualize, widgets, words_interrogation, words_prober
 
 task = run.start("task2_prober", globals())
 plots.use_style()
 
 # %% [markdown]
 # ## The networks, and one fair set of images
-# The two cheaters come from Task 1. Two controls stand beside LazyCNN: the same network *untrained*, and an *honest
-# twin*, trained on backgrounds drawn at random, so that only the stroke paid. A finding about LazyCNN is a finding
-# about cheating only where the controls differ.
+# The two cheaters come from Task 1. Two controls stand beside LazyCNN: an *untrained* network of the same kind, and an
+# *honest twin*: LazyCNN's architecture, its initial weights, digits from its training, but backgrounds drawn at random,
+# so that only the stroke paid. Task 1's gradient descent, at its default settings, is too slow for that. So the twin
+# has Adam and the steps named below, and differs from LazyCNN in its training, too. What both controls show as well is
+# no finding about cheating; where they differ from LazyCNN, it may be one.
 #
 # In the data sets colour and digit go together, so what answers to one seems to answer to the other. So we measure on
 # *balanced* images: real digits repainted so that each wears each colour equally often.
 
 # %%
 path = task.require("data/colored_mnist.safetensors", "task0_biased_canvas")
-lazy, _ = checkpoints.load(task.require("models/lazycnn.safetensors", "task1_lazycnn"))
+lazy, made = checkpoints.load(task.require("models/lazycnn.safetensors", "task1_lazycnn"))
 resnet, _ = checkpoints.load(task.require("models/resnet18.safetensors", "task1_resnet18"))
-recipe = data.metadata(path)
-look = {"palette": recipe["palette"], "noise": float(recipe["noise"]), "seed": seed}
-palette = data.palette_tensor(recipe["palette"])
-twin = interrogation.honest_twin(path, twin_size, twin_epochs, look, task.device)
+look = {**data.look(path), "seed": seed}
+palette = data.palette_tensor(look["palette"])
+twin = interrogation.honest_twin(path, made, look, task.device, size=twin_size, epochs=twin_epochs)
 lazy, resnet = lazy.to(task.device), resnet.to(task.device)
 untrained = models.build("LazyCNN", seed + 1).to(task.device)
 untrained_resnet = models.build("ResNet18", seed + 1, image_size=resnet.image_size).to(task.device)
 fair, fair_train = (prober.balanced(path, *part, look) for part in (("hard", answer_size), ("easy", probe_size)))
 judges, teachers = fair.to(task.device), fair_train.to(task.device)
+display(Markdown(words_interrogation.twin(made, twin_size, twin_epochs)))
 
 # %% [markdown]
 # ## The first filters
-# LazyCNN's six 9 x 9 filters, each in three channels. A filter that looks the same in all three rows is blind to
-# colour. The eye sees differences everywhere, but random filters differ between channels too. So split each filter's
-# energy into four orthogonal parts: chromatic (what the channels don't share) or grey, flat (the mean) or patterned.
+# LazyCNN's six 9 x 9 filters, each in three channels. A filter that looks the same in all three rows sees brightness
+# and no hue. The eye sees differences everywhere, but random filters differ between channels too. So split each
+# filter's energy into four orthogonal parts: chromatic (what the channels don't share) or grey, flat (the mean) or
+# patterned.
 
 # %%
 plots.show(
@@ -114,15 +117,16 @@ plots.show(
         trio, ["own colour", "other colour", "grey"], hooks.collect(lazy, trio.to(task.device), stages)
     ),
     caption="Every channel of every layer for three images of one zero; brighter is higher, one scale a layer.",
-    alt="One row a layer, one column an image, and in each cell all the layer's channels side by side.",
+    alt="A row of three images; below it a row a layer, and under each image all the layer's channels side by side.",
     colors=256,
 )
 
 # %% [markdown]
 # ## What can be recovered
 # Take a layer's activations of an image, and search from noise for an image with the same activations
-# ([Mahendran and Vedaldi](https://arxiv.org/abs/1412.0035)). What comes back is what the layer kept. All images and
-# all layers are recovered in one optimisation.
+# ([Mahendran and Vedaldi](https://arxiv.org/abs/1412.0035)). What comes back, the layer kept. What doesn't come back is
+# lost, or the search missed it: compare with the probes below. All images and all layers of a network are recovered in
+# one optimisation.
 
 # %%
 hard = data.load(path, "hard", range(inversion_size)).to(task.device)
@@ -136,8 +140,8 @@ recovered = {
 kept = {network: inversion.scores(found, references[network]) for network, found in recovered.items()}
 plots.show(
     figures.inversion_grid(recovered, {network: digits.images for network, digits in references.items()}),
-    caption="Top row: the references. Below: images recovered from each layer's activations alone.",
-    alt="Rows of small images for each of both networks: references on top, below them a row for each layer.",
+    caption="Top row: the references. Below: images recovered from each layer's activations (and asked to be smooth).",
+    alt="Rows of small images for each of two networks: references on top, below them a row for each layer.",
     colors=256,
 )
 plots.show(
@@ -158,14 +162,14 @@ dreams = visualize.dream(lazy, real.images, towards, steps=dream_steps)
 sure = [lazy(frame).softmax(1).gather(1, towards[:, None]).mean().item() for frame in dreams]
 labels = [f"{step}: sure of it {plots.percent(share)}" for step, share in enumerate(sure)]
 titles = [f"{data.COLOR_NAMES[color]} {label}" for color, label in zip(real.colors, real.labels, strict=True)]
-alt = f"Five digits that change step by step towards class {dream_target}."
+alt = f"{len(real)} digits that change step by step towards class {dream_target}."
 display(widgets.frame_slider(dreams, labels, titles=titles, alt=alt))
 worn = prober.dream_readouts(first, hard, palette, dream_steps)
 nearest = ", ".join(f"{network} {plots.percent(share, 0)}" for network, share in worn.items())
 display(
     Markdown(
-        f"Over {len(hard)} images and all classes, how often does the dream's background come nearest to the target "
-        f"class's own colour? {nearest}; chance 10%."
+        f"Over {len(hard)} images, each towards another class than its own: how often does the dream's background come "
+        f"nearest to the colour of the class it runs to? {nearest}; chance 10%."
     )
 )
 
@@ -175,8 +179,8 @@ display(widgets.live_player(dreams, labels))  # with a live kernel: the same fra
 # %% [markdown]
 # ## What each neuron would like to see
 # Activation maximisation: from one shared noise image, change pixels until one neuron is as active as it can be. The
-# study had three aims: the sum of the neuron's map, its mean, and its central unit. All neurons and aims run in one
-# batch, which changes nothing: no image of a batch influences another.
+# study had three aims: the sum of the neuron's map, its mean, and its central unit. All neurons run in one batch, which
+# changes nothing: no image of a batch influences another.
 
 # %% tags=["hide-input"]
 display(Markdown(plots.source(visualize.ascend)))
@@ -203,10 +207,13 @@ display(Markdown(f"{text} {alike:.4f} a pixel on average (of a range of 1). We g
 # %% [markdown]
 # ## Colour neuron or digit neuron?
 # A picture of a coloured patch proves no colour neuron. The share of variance that a factor explains (eta squared, on
-# balanced images) does: 100% by colour means that nothing but the background decides. In the table, *preferred /
-# natural* is the activation on the preferred image (1: the highest natural one, 0: the median); *left without colour*
-# is what survives when that image turns grey; *wears the liked colour*: how often the preferred image's nearest palette
-# colour is the one that the neuron likes best on balanced images (chance 10%).
+# balanced images) does: 100% by colour means that nothing but the background's colour decides.
+#
+# In the table, a unit *answers* to a colour or digit when its mean there is at least half way from its lowest to its
+# highest. A count means something only where the factor explains a fair share of the variance; elsewhere it counts
+# noise, and it is left out. *Preferred / natural* is the activation on the preferred image (1: the highest natural one,
+# 0: the median); *left without colour* is what survives when that image turns grey; *wears the liked colour*: how often
+# the preferred image's nearest palette colour is the one that the neuron likes best on balanced images (chance 10%).
 
 # %%
 controls = {
@@ -215,7 +222,8 @@ controls = {
 }
 plots.show(
     figures.eta_scatter({"LazyCNN": study, **controls}),
-    caption="Every neuron's mean activation: how much of its variance over images colour and digit explain.",
+    caption="Every neuron's mean activation: how much of its variance over images colour and digit explain. Dotted: "
+    "together 100%.",
     alt="A panel of dots for each of three networks, one a neuron: colour's share across, the digit's up.",
 )
 display(figures.unit_table({"LazyCNN": study, **controls}))
@@ -223,9 +231,9 @@ display(figures.unit_table({"LazyCNN": study, **controls}))
 # %% [markdown]
 # ## The same in ResNet-18
 # Channels of `layer2` and `layer3`, with the parametrisation of the literature: Fourier coefficients, jitter, and
-# colours decorrelated by the *training set's own* statistics (ImageNet's would smuggle in foreign colours). A unit
-# *answers* to a colour when its mean there is at least half way from its lowest to its highest. One is a unit with one
-# meaning; a unit with several is *polysemantic*.
+# colours decorrelated by the statistics of the balanced training images (ImageNet's would smuggle in foreign colours).
+# A unit that answers to one colour has one meaning; to call one that answers to several *polysemantic* takes more than
+# the count, since a unit that is only graded, from dark to bright colours, say, counts several as well.
 
 # %%
 style = visualize.Parametrization(fourier=True, colors=visualize.color_statistics(fair_train.images))
@@ -235,7 +243,7 @@ resnet_study = units.study_units(resnet, chosen, judges, resnet_seeds, palette, 
 resnet_control = units.study_units(untrained_resnet, chosen, judges, resnet_seeds[:1], palette, **fourier)
 plots.show(
     figures.unit_sheet(resnet_study, blocks[1:3], fair),
-    caption="Channels of two layers of ResNet-18, and the nine images that activate each most.",
+    caption="Channels of two layers of ResNet-18: the preferred image of each, and the nine that activate it most.",
     alt="One column a channel: its preferred image, nine natural ones as a square, and the five readings below.",
     colors=256,
 )
@@ -264,7 +272,8 @@ display(figures.class_table(classes))
 # %% [markdown]
 # ## Where is the digit thrown away?
 # A linear probe asks what a layer *could* tell: a linear reader is fitted to the layer's activations of balanced
-# images, once for colour, once for digit, and judged on others. Untrained networks show what comes for free.
+# images, once for colour, once for digit, and judged on others. What has more than 800 numbers an image, such as the
+# pixels, is averaged to a coarser grid first. Untrained networks of the same kind show what comes for free.
 
 # %%
 reading = {"LazyCNN": [*stages, "fc"], "ResNet-18": [*blocks, "net.fc"]}
@@ -272,7 +281,8 @@ probed = prober.probe_all({"LazyCNN": lazy, "ResNet-18": resnet}, reading, teach
 free = prober.probe_all({"LazyCNN": untrained, "ResNet-18": untrained_resnet}, reading, teachers, judges)
 plots.show(
     figures.probe_curves(probed, free),
-    caption="Accuracy of linear probes on balanced images; dotted: the same network untrained. Grey line: chance.",
+    caption="Accuracy of linear probes on balanced images; dotted: an untrained network of the same kind. Grey line: "
+    "chance.",
     alt="Lines over the layers of each network: probes for colour and for digit, trained and untrained.",
 )
 

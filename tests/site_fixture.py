@@ -70,8 +70,9 @@ METRICS = {
         for task in ("task1_lazycnn", "task1_resnet18")
     },
     "task2_prober": {
-        "probe_accuracy": {"LazyCNN": {"relu3": {"colour": 1.0, "digit": 0.61}}},
-        "probe_accuracy_untrained": {"LazyCNN": {"relu3": {"colour": 1.0, "digit": 0.7}}},
+        "probe_accuracy": {"lazycnn": {"relu3": {"colour": 1.0, "digit": 0.61}}},
+        "probe_accuracy_untrained": {"lazycnn": {"relu3": {"colour": 1.0, "digit": 0.7}}},
+        "hue_sweep": {"lazycnn": {"digit_share": 0.19}},
     },
     "task3_interrogation": {
         "heat_background_share": {"lazycnn": 0.81},
@@ -86,17 +87,24 @@ METRICS = {
             for method, hard in (("erm", 0.86), ("study_penalty", 0.81), ("corrected_teacher", 0.97))
         },
         "brackets": {"oracle": {"easy_accuracy": 0.98, "hard_accuracy": 0.98}},
+        "selection": {"balanced validation accuracy": {"method": "corrected_teacher", "hard_accuracy": 0.97}},
     },
     "task5_invisible_cloak": {
-        "n_eligible": {"lazycnn": 40, "robust": 0},
+        "n_eligible": {"lazycnn": 40, "robust_erm": 30, "robust_best": 0},
         "success": {
-            "lazycnn": {"fgsm": 0.1, "pgd": 0.7, "deepfool": 0.2},
-            "robust": {"fgsm": None, "pgd": None, "deepfool": None},
+            "lazycnn": {"fgsm": 0.1, "pgd": 0.2, "deepfool": 0.2},
+            "robust_erm": {"fgsm": 0.1, "pgd": 0.7, "deepfool": 0.2},
+            "robust_best": {"fgsm": None, "pgd": None, "deepfool": None},
         },
         "tint_share": {"lazycnn": 0.12, "random": 0.0015},
-        "universal": {"gradient": {"lazycnn": 0.1, "robust": None}},
+        "universal": {
+            "optuna": {"lazycnn": 0.0},
+            "gradient_eps_0.05": {"lazycnn": 0.1, "robust_best": None},
+            "gradient_eps_0.5": {"lazycnn": 0.9, "robust_best": None},
+        },
     },
     "task6_decomposition": {
+        "study": {"rule": [{"steps": 300, "called_share": 0.0, "kappa": 0.0}]},
         "ablation": {"colour": features(0.2), "random": features(0.9)},
         "original": features(0.9),
         "probe_ceiling": 0.66,

@@ -58,6 +58,27 @@ def test_proof_on_the_planted_network(made, features) -> None:
     assert proof.moved["colour"] > proof.moved["digit"] > 0
 
 
+def test_a_sets_block_is_the_variance_it_moves(made, features) -> None:
+    hard, autoencoder = made.judged.hard, identity_autoencoder(30)
+    carried = decomposition.carried_variance(autoencoder, hard, features.mean)
+    chosen = torch.tensor([0, 3, 12, 25])
+    moved = splice.ablate(autoencoder, hard, chosen, features.mean)
+    assert decomposition.block(carried, chosen) == pytest.approx(1 - sae_metrics.explained_variance(hard, moved))
+
+
+def test_sets_grow_until_they_carry_as_much(made, features) -> None:
+    carried = torch.diag(torch.tensor([0.1, 0.2, 0.3, 0.4]))
+    order = torch.tensor([3, 0, 2, 1])
+    assert decomposition.grown(carried, order, 0.5).tolist() == [3, 0]
+    assert decomposition.grown(carried, order, 2.0).tolist() == [3, 0, 2, 1]
+    enough = decomposition.match_variance(made, identity_autoencoder(30), features, count=1, draws=9, seed=0)
+    colored = decomposition.prove(made, identity_autoencoder(30), features, count=1, draws=9, seed=0).moved["colour"]
+    assert enough.reached and enough.share >= colored and enough.size >= 1 and len(enough.answers) == 9
+    all_others = decomposition.match_variance(made, identity_autoencoder(30), features, count=10, draws=9, seed=0)
+    assert not all_others.reached and all_others.size == 20 and len(all_others.answers) == 9
+    assert all_others.answers[0]["colour_share"] == 1, "without its digit and noise entries the network sees the colour"
+
+
 def test_dose_curves_start_at_the_network_and_meet_at_the_end(made, features) -> None:
     curves = decomposition.dose_curves(made, identity_autoencoder(30), features, [0, 10, 30], draws=3, seed=0)
     assert {name: curve[0] for name, curve in curves.items()} == dict.fromkeys(curves, made.judged.measure())
@@ -70,6 +91,9 @@ def test_heads_and_ceiling_of_the_planted_network(made, features) -> None:
     found = decomposition.edits_with_heads(made, identity_autoencoder(30), features, 10)
     assert all(figure["hard"] > 0.95 and figure["colour_share"] < 0.05 for figure in found.values())
     assert decomposition.ceiling(made) == {"digit": 1, "colour": 1}
+    proof = decomposition.prove(made, identity_autoencoder(30), features, count=10, draws=3, seed=0)
+    runs = decomposition.runs_by_edit([proof, proof], [found, found])
+    assert runs["linear+head"] == [found["linear+head"]] * 2 and len(runs["random"]) == 6
     linear = splice.erase_color_means(made.balanced, made.colors)
     assert decomposition.ceiling(made, linear)["colour"] < 0.3
 
@@ -113,6 +137,9 @@ def test_whole_chain_on_real_images(splits) -> None:
     assert torch.equal(balanced.labels, sets["easy"].labels)
     counts = torch.bincount(balanced.labels * 10 + balanced.colors, minlength=100).view(10, 10)
     assert (counts.amax(1) - counts.amin(1)).max() <= 1
+    other = decomposition.balanced_images(sets["easy"], seed=0, palette="tab10", noise=0.0)
+    corner = (other.images[0, :, 0, 0] * 255).round()
+    torch.testing.assert_close(corner, data.palette_tensor("tab10")[other.colors[0]].float())
     place = splice.site(models.build("LazyCNN"), "relu3")
     made = decomposition.material(place, sets["easy"], balanced, sets["easy"], sets["hard"])
     found = decomposition.examine(made, 32, 4, epochs=1, count=5, draws=5, seed=0)
@@ -126,6 +153,8 @@ def test_whole_chain_on_real_images(splits) -> None:
     auroc = sae_metrics.auroc(dictionary.encode(made.balanced).detach(), made.colors)
     assert f"{auroc[3].max():.2f}" in shown.facts["best colour"][3]
     assert "best colour" in feature_browser.render(shown)
+    assert shown.palette == "study" and shown.names[0] == "red" and decomposition.color_names("tab10")[3] == "colour 3"
+    assert features.title(3).startswith("η² colour 0.")
     rule = decomposition.rule_over_steps(place, dictionary, features.color_eta2 > 0.5, [1, 3])
     assert [row["steps"] for row in rule] == [1, 3]
     assert decomposition.pareto(made, [("topk", 32, {"k": 2})], epochs=1, states=100)[0]["l0"] == 2

@@ -15,6 +15,7 @@ import torch
 from PIL import Image
 
 from lazyutils import feature_browser
+from lazyutils.data import PALETTES
 from lazyutils.errors import ClearError
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
@@ -53,6 +54,12 @@ def test_page_carries_the_catalogue() -> None:
     for feature in (0, 7, COUNT - 1):
         red = sheet.getpixel((feature % 16 * 28 + 14, feature // 16 * 28 + 14))[0]
         assert red == pytest.approx(255 * feature / (COUNT - 1), abs=4)
+
+
+def test_colours_are_the_palettes_own() -> None:
+    record = record_of(feature_browser.render(replace(catalogue(), palette="tab10", names=["one"] * 10)))
+    assert record["palette"][0] == "rgb({},{},{})".format(*PALETTES["tab10"][0])
+    assert record["names"] == ["one"] * 10
 
 
 def test_page_needs_nothing_from_outside() -> None:

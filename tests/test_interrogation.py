@@ -110,6 +110,46 @@ def test_a_network_is_not_told_from_itself(case):
     assert interrogation.separations(judged, judged) == ({"Grad-CAM": pytest.approx(0.5)},) * 2
 
 
+@pytest.fixture(scope="module")
+def painted(tmp_path_factory):
+    """A data set of 300 noisy blots as a file."""
+    blots = torch.randint(256, (300, 28, 28), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    mnist = {"images": blots * (blots > 150), "labels": torch.arange(300) % 10}
+    both = {f"{part}_{kind}": value.clone() for part in ("train", "test") for kind, value in mnist.items()}
+    path = tmp_path_factory.mktemp("data") / "blots.safetensors"
+    data.save(path, data.colored_mnist(both), {"palette": "study"})
+    return path
+
+
+MADE = {"parameters": {"train_size": 200, "validation_size": 50, "seeds": [7, 8]}}
+LOOK = {"palette": "study", "noise": 20.0, "seed": 0}
+
+
+def test_the_twins_digits_are_the_first_of_lazycnns(painted):
+    trained, _ = data.easy_subsets(painted, 200, 50, 7)
+    assert torch.equal(interrogation.training_digits(painted, MADE, 60).images, trained.images[:60])
+    assert len(interrogation.training_digits(painted, MADE, 900)) == 200
+
+
+def test_the_twin_starts_from_lazycnns_weights(painted, monkeypatch):
+    seen = {}
+    monkeypatch.setattr(
+        interrogation, "fit", lambda model, images, labels, **rest: seen.update(rest, images=images, labels=labels)
+    )
+    twin = interrogation.honest_twin(painted, MADE, LOOK, torch.device("cpu"), size=60, epochs=3)
+    trained = interrogation.training_digits(painted, MADE, 60)
+    assert torch.equal(twin.conv1.weight, models.build("LazyCNN", 7).conv1.weight)
+    assert torch.equal(seen["labels"], trained.labels) and not torch.equal(seen["images"], trained.images)
+    stroke = trained.masks[:, None].expand(-1, 3, -1, -1)
+    assert torch.equal(seen["images"][stroke], trained.images[stroke])
+    assert (seen["epochs"], seen["batch_size"], seen["seed"]) == (3, interrogation.TWIN_BATCH, 7)
+
+
+def test_a_stand_in_was_made_with_task_1s_own_parameters():
+    made = interrogation.made_with({"standin": True})
+    assert (made["train_size"], made["seeds"], made["batch_size"]) == (12000, [0], 700)
+
+
 def test_zeros_are_one_stroke_on_two_backgrounds(digits):
     found = interrogation.zeros(digits, {"palette": "study", "noise": 20.0, "seed": 0})
     assert found["green 0"].colors.tolist() == [1] and found["red 0"].colors.tolist() == [0]

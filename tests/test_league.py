@@ -52,7 +52,7 @@ def dataset(tmp_path_factory):
             "masks": gray > 0,
         }
     path = tmp_path_factory.mktemp("league") / "colored.safetensors"
-    data.save(path, splits, {"bias": "0.9"})
+    data.save(path, splits, {"bias": "0.9", "palette": "study", "noise": "20.0"})
     return path
 
 
@@ -88,9 +88,19 @@ def test_only_brackets_see_colours(dataset, monkeypatch):
     assert seen["group_labels"] is not None
 
 
-def test_rows_that_could_not_be_paired_are_refused():
-    with pytest.raises(ClearError, match="must be the first of seeds"):
-        sweep.plan({**PARAMETERS, "method_seeds": [1]}, 0.95)
+@pytest.mark.parametrize(
+    ("changes", "own_bias", "message"),
+    [
+        ({"method_seeds": [1]}, 0.95, "must be the first of seeds"),
+        ({"methods": ["group_labels"]}, 0.95, "methods: 'group_labels' is none of erm, "),
+        ({"brackets": ["erm"]}, 0.95, "brackets: 'erm' is none of oracle, "),
+        ({"sizes": [59000]}, 0.95, "59000 images to train on and validation_size = 3000 are more than"),
+        ({}, 1.0, "with bias 1.0 there are none"),
+    ],
+)
+def test_plans_that_would_fail_late_are_refused_at_once(changes, own_bias, message):
+    with pytest.raises(ClearError, match=message):
+        sweep.plan({**PARAMETERS, **changes}, own_bias)
 
 
 # --- training --------------------------------------------------------------------------------------------------------
@@ -111,6 +121,30 @@ def test_the_same_point_gives_the_same_figures(dataset):
     first, second = (league.run(replace(TINY, method="corrected_teacher"), dataset)[1] for _ in range(2))
     first.pop("seconds"), second.pop("seconds")
     assert first == second
+
+
+def test_the_oracle_and_the_shifts_wear_the_data_sets_own_look(monkeypatch, tmp_path, dataset):
+    splits = {split: vars(data.load(dataset, split)) for split in data.SPLITS}
+    for tensors in splits.values():
+        tensors["images"] = (tensors["images"] * 255).to(torch.uint8)
+    path = tmp_path / "other.safetensors"
+    data.save(path, splits, {"palette": "tab10", "noise": "5.0"})
+    asked, recolor = [], data.recolor
+
+    def spy(digits, colors, palette="study", noise=20.0, seed=0):
+        asked.append((palette, noise))
+        return recolor(digits, colors, palette, noise, seed)
+
+    monkeypatch.setattr(data, "recolor", spy)
+    league.run(replace(TINY, method="oracle"), path)
+    assert asked == [("tab10", 5.0), ("study", 20.0), ("tab10", 15.0)]
+
+
+def test_batch_normalisation_is_all_that_the_unnormalised_row_lacks():
+    with_it, without = league.robust(3), league.Unnormalized(3).net
+    kept = {name: tensor for name, tensor in with_it.state_dict().items() if not name.startswith("bn")}
+    assert without.state_dict().keys() == kept.keys()
+    assert all(torch.equal(without.state_dict()[name], tensor) for name, tensor in kept.items())
 
 
 def test_a_point_of_another_bias_is_recoloured(dataset):
@@ -141,6 +175,7 @@ def test_points_travel_in_one_file_and_are_taken_up_again(dataset, tmp_path, mon
     assert points.main(["pack", str(here), str(file)]) == 0
     assert points.unpack(file, there) == 1
     assert points.unpack(file, there) == 0
+    assert sweep.record_file(TINY, there).stat().st_mtime == 0
     again = sweep.network(TINY, dataset, there).state_dict()
     monkeypatch.setattr(league, "run", lambda *arguments: pytest.fail("trained again"))
     assert sweep.cached(TINY, dataset, there) == figures
@@ -171,6 +206,11 @@ def test_a_point_of_other_code_or_data_is_made_again(dataset, tmp_path, monkeypa
     made = []
     run = league.run
     monkeypatch.setattr(league, "run", lambda *arguments: made.append(1) or run(*arguments))
+    trained = []
+    train = league.train
+    monkeypatch.setattr(league, "train", lambda *arguments: trained.append(1) or train(*arguments))
+    sweep.network(TINY, dataset, tmp_path)
+    assert trained == [1]
     sweep.cached(TINY, dataset, tmp_path)
     assert made == [1]
 
@@ -204,7 +244,7 @@ def test_plan_shares_points_and_leaves_out_impossible_ones():
     assert {(p.method, p.epochs) for p in plan["size"] if p.train_size == 57000} == {("erm", 8), (league.BEST, 12)}
     names = [sweep.name(p) for part in plan.values() for p in set(part)]
     assert len(set(names)) == len({p for part in plan.values() for p in part})
-    with pytest.raises(ClearError, match="unknown method"):
+    with pytest.raises(ClearError, match="'magic' is none of erm"):
         sweep.plan(PARAMETERS | {"methods": ["magic"]}, 0.95)
 
 

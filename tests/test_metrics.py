@@ -8,7 +8,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from scipy import stats
+from scipy import spatial, stats
 from sklearn.metrics import confusion_matrix, mutual_info_score
 
 from lazyutils import data, metrics
@@ -83,3 +83,28 @@ def test_most_confident_first_and_only_among_the_asked():
     among = torch.tensor([True, True, True, False])
     assert metrics.most_confident(probabilities, among).tolist() == [1, 2, 0]
     assert metrics.most_confident(probabilities, torch.zeros(4, dtype=torch.bool)).tolist() == []
+
+
+@pytest.mark.parametrize(("noise", "pixel"), [(0.0, 1.0), (20.0, 0.997), (80.0, 0.67)])
+def test_colors_told_by_a_pixel_and_by_the_average(few, noise, pixel):
+    easy = data.colored_mnist(few, noise=noise)["easy"]
+    told = metrics.colors_told(easy["images"], easy["masks"], easy["colors"], data.palette_tensor("study"))
+    assert told["average"] == 1
+    assert told["pixel"] == pytest.approx(pixel, abs=4 * math.sqrt(pixel * (1 - pixel) / len(easy["colors"])))
+
+
+def test_the_average_leaves_the_stroke_out():
+    palette = torch.tensor([[0, 0, 0], [255, 255, 255]], dtype=torch.uint8)
+    image, mask = torch.zeros(1, 3, 2, 2, dtype=torch.uint8), torch.tensor([[[True, True], [True, False]]])
+    image[:, :, mask[0]] = 255
+    assert metrics.colors_told(image, mask, torch.tensor([0]), palette) == {"pixel": 1, "average": 1}
+
+
+def test_closest_pairs_are_scipys():
+    palette = data.palette_tensor("study")
+    distances = spatial.distance_matrix(palette, palette)
+    for one, other, distance in metrics.closest_pairs(palette, 6):
+        assert distance == pytest.approx(distances[one, other])
+    (one, other, first), *_, (_, _, last) = metrics.closest_pairs(palette, 6)
+    assert (data.COLOR_NAMES[one], data.COLOR_NAMES[other], round(first)) == ("yellow", "orange", 90)
+    assert (distances[torch.triu_indices(10, 10, 1).unbind()] <= last).sum() == 6

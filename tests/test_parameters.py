@@ -48,6 +48,11 @@ def test_not_exactly_one_parameters_cell_is_refused(tmp_path, sources):
         parameters.read_specs(write(tmp_path / "task.ipynb", *sources))
 
 
+def test_a_choice_that_looks_like_a_number_is_text():
+    assert parameters.convert("choice[7, 14]", 14) == parameters.convert("choice[7, 14]", "14") == "14"
+    assert parameters.convert("choice[7, 14]", 8) is None
+
+
 def test_a_missing_notebook_is_named(tmp_path):
     with pytest.raises(ClearError, match=r"no notebook .*gone\.ipynb"):
         parameters.read_specs(tmp_path / "gone.ipynb")

@@ -37,11 +37,11 @@ EXPECTED = {
         f"{SITE} quick",
     ],
     "make sweep PROFILE=full": [
-        "-m lazyutils.cli run task0_biased_canvas --profile full --cores 2",
-        "-m snakemake -s sweep/Snakefile --config profile=full --rerun-incomplete --keep-going --cores 2",
+        "-m lazyutils.cli run task0_biased_canvas --profile full --cores 2 --set",
+        "-m snakemake -s sweep/Snakefile --config profile=full set= --rerun-incomplete --nolock --keep-going --cores 2",
     ],
     "make resume PROFILE=full": [
-        "-m lazyutils.cli run task0_biased_canvas --profile full --cores 2",
+        "-m lazyutils.cli run task0_biased_canvas --profile full --cores 2 --set",
         "-m lazyutils.points unpack book/points.jsonl runs/full/points",
     ],
     "make kaggle OWNER=your-kaggle-user": ["-m lazyutils.kaggle --owner your-kaggle-user"],

@@ -77,6 +77,12 @@ def test_threads_are_set():
     assert torch.get_num_threads() == 1
 
 
+def test_values_become_their_kind():
+    namespace = {"__annotations__": KINDS, **VALUES, "rate": "1e-3"}
+    run.start("task1_lazycnn", namespace)
+    assert namespace["rate"] == 1e-3
+
+
 def test_wrong_parameters_are_refused():
     with pytest.raises(ClearError, match=r"did you mean 'epochs'\?"):
         start(epoch=3)

@@ -36,6 +36,12 @@ def test_levels_answered_counts_meanings():
     assert selectivity.levels_answered(x, FACTOR).tolist() == [1, 2, 0]
 
 
+def test_only_units_with_enough_variance_explained_are_counted():
+    answered, eta2 = torch.tensor([1, 4, 9]), torch.tensor([0.9, 0.3, selectivity.FLOOR / 2])
+    assert selectivity.mean_answered(answered, eta2) == (2.5, 2)
+    assert selectivity.mean_answered(answered[2:], eta2[2:]) == (None, 0)
+
+
 def test_balanced_colors_make_factors_independent():
     labels = torch.arange(10).repeat_interleave(torch.tensor([50, 43, 31, 60, 20, 25, 77, 10, 99, 85]))
     colors = selectivity.balanced_colors(labels, seed=1)

@@ -6,7 +6,7 @@ from torch import nn
 
 from lazyutils import data, models, prober, units, visualize
 from lazyutils.data import ColoredDigits
-from lazyutils.selectivity import balanced_colors
+from lazyutils.selectivity import FLOOR, balanced_colors
 
 G = torch.Generator().manual_seed(0)
 PALETTE = data.palette_tensor("study")
@@ -48,6 +48,9 @@ def test_planted_units(natural):
     summary = study.summary()["conv"]
     assert summary["palette_agreement"] == (study.worn == study.liked).double().mean().item() >= 0.5
     assert summary["colour_eta2"] == pytest.approx(study.color_eta2.mean().item())
+    assert summary["colours_counted"] == 2 and summary["colours_answered"] >= 1
+    digits_counted = (study.digit_eta2 > FLOOR).sum().item()
+    assert summary["digits_counted"] == digits_counted and (summary["digits_answered"] is None) == (not digits_counted)
 
 
 def test_unit_values_are_the_layers_own(natural):

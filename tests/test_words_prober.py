@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from lazyutils import words_prober
+from lazyutils import plots_prober, words_prober
 from lazyutils.visualize import ColorStatistics
 
 PARTS = ("chromatic_flat", "chromatic_pattern", "gray_flat", "gray_pattern")
@@ -28,7 +28,11 @@ def test_a_missing_network_has_a_line_and_no_bar():
 
 @pytest.mark.parametrize(
     ("untrained", "twin", "origin", "honest"),
-    [(0.94, 0.5, "for nothing", "takes some"), (0.5, 0.6, "what training did", "does not take")],
+    [
+        (0.94, 0.5, "colour neuron is what one gets for nothing", "(less than"),
+        (0.5, 0.6, "so most of LazyCNN's share", "(no less than"),
+        (0.3, 0.2, "so less than half of LazyCNN's share", "(less than"),
+    ],
 )
 def test_neurons_are_judged_by_their_controls(untrained, twin, origin, honest):
     controls = {"untrained": Study(untrained), "honest twin": Study(twin)}
@@ -38,12 +42,38 @@ def test_neurons_are_judged_by_their_controls(untrained, twin, origin, honest):
 
 @pytest.mark.parametrize(
     ("inside", "out", "way", "readout"),
-    [(0.7, 0.3, "*not* thrown", "*readout*"), (0.3, 0.28, "partly lost", "it stays"), (0.7, 0.69, "*not*", "it stays")],
+    [
+        (0.7, 0.3, "*not* thrown", "most of the loss is in the *readout*"),
+        (0.4, 0.3, "partly lost", "the *readout* loses the rest"),
+        (0.3, 0.28, "partly lost", "it stays"),
+        (0.7, 0.69, "*not*", "it stays"),
+    ],
 )
 def test_the_digit_is_followed_to_where_it_gets_lost(inside, out, way, readout):
     probed = {"pixels": {"digit": 0.6}, "relu3": {"digit": inside}, "fc": {"digit": out}}
     text = words_prober.digit(probed, probed)
     assert way in text and readout in text
+
+
+class Sweep:
+    """What the sentences read of answers to repainted digits."""
+
+    def __init__(self, follows):
+        self.follows = follows
+
+    def summary(self):
+        return {"colour_share": self.follows}
+
+
+@pytest.mark.parametrize(("follows", "hidden"), [(0.77, True), (0.2, False)])
+def test_climbs_fail_only_where_the_answers_follow_the_colour_more(follows, hidden):
+    classes = {"LazyCNN": {"own_colour": torch.tensor([True, False, False, False, False])}}
+    text = words_prober.climbs({"LazyCNN": 0.12, "untrained": 0.11}, classes, Sweep(follows))
+    assert "preferred images in 20%" in text and ("A climb leaves the data" in text) == hidden
+
+
+def test_a_table_shows_a_dash_where_no_unit_counts():
+    assert plots_prober.answered(4.44, 16) == "4.4 (16)" and plots_prober.answered(None, 0) == "–"
 
 
 def test_readings_by_eye_name_the_control():

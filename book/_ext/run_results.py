@@ -21,6 +21,13 @@ from sphinx.config import Config
 from sphinx.util import logging
 
 LOGGER = logging.getLogger(__name__)
+NETWORKS = {
+    "lazycnn": "LazyCNN",
+    "resnet18": "ResNet-18",
+    "twin": "LazyCNN's honest twin",
+    "robust_erm": "RobustCNN",
+    "robust_best": "RobustCNN, fixed",
+}
 ENVIRONMENT = jinja2.Environment(undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True)
 
 
@@ -132,6 +139,11 @@ def percent(figure: Any, digits: int = 1) -> str:
     return text if text == "–" else f"{text}%"
 
 
+def called(key: str) -> str:
+    """What readers call a network of the results; other keys in words."""
+    return NETWORKS.get(key, key.replace("_", " "))
+
+
 def duration(seconds: float) -> str:
     """``43 s``, ``2 min 5 s`` or ``1 h 12 min``."""
     seconds = round(seconds)
@@ -148,4 +160,4 @@ def cell(value: Any) -> str:
     return " ".join(text.split()).replace("|", "\\|")
 
 
-ENVIRONMENT.filters.update(mean=mean, num=number, pct=percent, duration=duration, cell=cell)
+ENVIRONMENT.filters.update(mean=mean, num=number, pct=percent, duration=duration, cell=cell, called=called)
