@@ -186,7 +186,7 @@ def network(point: Point, path: Path, folder: Path, device: torch.device | str =
     file, mark = network_file(point, folder), fingerprint(path)
     if file.is_file():
         model, sidecar = checkpoints.load(file)
-        if sidecar["fingerprint"] == mark:
+        if sidecar.get("fingerprint") == mark:
             return model
     keep(league.train(point, path, device), point, mark, folder)
     return checkpoints.load(file)[0]
