@@ -123,21 +123,13 @@ plots.show(
     alt="Two rows of three tables, for LazyCNN, RobustCNN and RobustCNN with the penalty: confusion matrices above, "
     "answers by background below.",
 )
+follows = [f"{name} {plots.percent(metrics.accuracy(found, hard.colors))}" for name, found in answers.items()]
+display(Markdown(f"Answers with the background's own digit: {'; '.join(follows)}."))
 
 # %% [markdown]
 # The lower row is the one to read. A bright diagonal there is cheating. An honest reader has nothing on the diagonal,
 # since no hard image wears its own colour, and about 11% in every other cell.
-
-# %%
-display(
-    Markdown(
-        "Answers with the background's own digit: "
-        + "; ".join(f"{name} {plots.percent(metrics.accuracy(found, hard.colors))}" for name, found in answers.items())
-        + "."
-    )
-)
-
-# %% [markdown]
+#
 # ## Does the penalty help?
 # Two single runs can't tell. We train both arms on the same seeds, with the same subset, initial weights and schedule,
 # and compare in pairs.

@@ -71,7 +71,7 @@ METRICS = {
     },
     "task2_prober": {
         "probe_accuracy": {"lazycnn": {"relu3": {"colour": 1.0, "digit": 0.61}}},
-        "probe_accuracy_untrained": {"lazycnn": {"relu3": {"colour": 1.0, "digit": 0.7}}},
+        "probe_accuracy_untrained": {"lazycnn": {"relu3": {"colour": 1.0, "digit": 0.5}}},
         "hue_sweep": {"lazycnn": {"digit_share": 0.19}},
     },
     "task3_interrogation": {
