@@ -84,8 +84,8 @@ def success_table(found: Mapping[str, Attacked], models: Mapping[str, nn.Module]
             size = f"{result.l2[result.success].median():.2f}" if result.success.any() else "–"
             images, gradients = f"{other['n']} + {own['n']}", f"{result.steps.double().mean():.0f}"
             rows.append([NAMES[name], images, METHOD_NAMES[method], *successes, saved, gradients, size])
-    head = ["network", "images: other + own colour", "method", "success", "on another colour", "on its own colour"]
-    return table([*head, "saved with 8 bits", "gradients", "median L2"], rows)
+    head = ["network", "images", "method", "success", "other colour", "own colour", "8 bits", "steps", "L2"]
+    return table(head, rows)
 
 
 def panel_row(count: int, height: float) -> tuple[Figure, np.ndarray]:
