@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-import foolbox
 import torch
 from torch import Tensor, nn
 
+from lazyutils.errors import ClearError
 from lazyutils.hooks import frozen
+
+try:
+    import foolbox
+except ModuleNotFoundError:
+    raise ClearError("foolbox is not installed: run `pip install foolbox`, then try again") from None
 
 
 def fmn_minimal_eps(model: nn.Module, images: Tensor, target: int, *, steps: int = 100) -> Tensor:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import safe_open
@@ -19,7 +20,7 @@ from lazyutils.metrics import wilson_interval
 from lazyutils.training import predict
 
 Models = Mapping[str, nn.Module]
-SPLIT = (12000, 3000, 0)
+Split = tuple[int, int, int]
 """Training and validation images and seed of the first networks of Tasks 1 and 4."""
 STRONG = {"loss": "margin", "momentum": 0.75}
 """PGD at its strongest where the answer alone counts: smooth steps between the rivals."""
@@ -64,19 +65,29 @@ def of_digit(path: Path, split: str, digit: int, count: int) -> ColoredDigits:
     return load(path, split, index)
 
 
-def unseen_easy(path: Path, count: int, digit: int | None = None) -> ColoredDigits:
-    """At most ``count`` easy images, of one digit or of all, that no network of the book was trained on."""
+def split_of(sidecar: Mapping[str, Any]) -> Split:
+    """What a checkpoint's network was trained on; a stand-in, which doesn't say, has the defaults of Tasks 1 and 4."""
+    made = sidecar.get("point") or sidecar.get("parameters") or {}
+    seed = made["seed"] if "seed" in made else made.get("seeds", [0])[0]
+    return made.get("train_size", 12000), made.get("validation_size", 3000), seed
+
+
+def unseen_easy(path: Path, splits: Sequence[Split], count: int, digit: int | None = None) -> ColoredDigits:
+    """At most ``count`` easy images, of one digit or of all, that no network with one of ``splits`` was trained on."""
     with safe_open(path, framework="pt") as file:
         labels = file.get_tensor("easy.labels")
-    _, validation = stratified_split(labels, *SPLIT)
-    kept = validation if digit is None else validation[labels[validation] == digit]
+    seen = torch.zeros(len(labels), dtype=torch.bool)
+    for split in splits:
+        seen[stratified_split(labels, *split)[0]] = True
+    _, validation = stratified_split(labels, *splits[0])
+    kept = validation[~seen[validation] & ((labels[validation] == digit) if digit is not None else True)]
     return load(path, "easy", kept[:count])
 
 
-def trained_on(path: Path, count: int) -> Tensor:
-    """Positions ``int64 [M]`` of at most ``count`` of the easy images that the networks were trained on."""
+def trained_on(path: Path, split: Split, count: int) -> Tensor:
+    """Positions ``int64 [M]`` of at most ``count`` of the easy images that a network with this split was trained on."""
     with safe_open(path, framework="pt") as file:
-        return stratified_split(file.get_tensor("easy.labels"), *SPLIT)[0][:count]
+        return stratified_split(file.get_tensor("easy.labels"), *split)[0][:count]
 
 
 def joined(*parts: ColoredDigits) -> ColoredDigits:

@@ -444,7 +444,6 @@ class Examination:
     report: dict[str, float]
     features: Features
     proof: Proof
-    linear: dict[str, float]
     ceiling: dict[str, float]
 
 
@@ -453,8 +452,7 @@ def examine(made: Material, width: int, k: int, *, epochs: int, count: int, draw
     autoencoder = train_dictionary(made.train, "topk", width, epochs=epochs, seed=seed, k=k)
     features = describe(autoencoder, made)
     proof = prove(made, autoencoder, features, count=count, draws=draws, seed=seed)
-    erased = made.judged.measure(splice.erase_color_means(made.balanced, made.colors))
-    return Examination(report(autoencoder, made), features, proof, erased, ceiling(made))
+    return Examination(report(autoencoder, made), features, proof, ceiling(made))
 
 
 def agreement(called: Tensor, measured: Tensor) -> dict[str, float]:

@@ -51,7 +51,7 @@ def fold_weight(weight: Tensor, stride: int, block: int) -> Tensor:
 
 
 def folded_conv2d(conv: nn.Conv2d) -> Callable[[Tensor], Tensor]:
-    """A function equal to ``conv`` (square kernel, stride 1 or 2, any padding) that works on folded rows."""
+    """A function equal to ``conv`` (square kernel, stride 1 or 2, equal padding) that works on folded rows."""
     kernel, stride, padding = conv.kernel_size[0], conv.stride[0], conv.padding[0]
     block = FULL // conv.in_channels // stride * stride
     spread = block // stride

@@ -6,7 +6,7 @@
     kaggle kernels push -p kaggle/kernels/task0_biased_canvas
 
 The data set holds the images, MNIST, lazyutils as a wheel, and the published checkpoints, so that the notebooks run
-with the internet switched off.
+with the internet switched off, where the libraries that Tasks 3 and 5 compare with are installed.
 """
 
 from __future__ import annotations

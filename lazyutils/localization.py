@@ -27,9 +27,6 @@ class Estimate:
     high: float
     n: int
 
-    def __str__(self) -> str:
-        return f"{self.mean:.3f} [{self.low:.3f}, {self.high:.3f}]"
-
 
 def estimate(values: Tensor) -> Estimate:
     """Mean over images of ``values [N]``; NaN values (images without a map) are left out."""

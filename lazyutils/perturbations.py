@@ -57,7 +57,8 @@ def minimal_eps(
     """The smallest radius at which ``attack`` succeeds, for each image by itself.
 
     First the radius doubles from ``largest / 2**doublings`` until the image falls, then the last
-    interval is bisected. Error: at most a share ``2**-bisections`` of the result.
+    interval is bisected. Error: at most a share ``2**-bisections`` of that interval, which the doubling leaves as long
+    as its lower end, or from 0 on where the first radius succeeds.
 
     Args:
         attack: maps images, labels and ``eps [M]`` to success ``bool [M]``.

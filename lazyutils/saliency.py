@@ -28,7 +28,7 @@ from lazyutils.gradcam import (
 from lazyutils.hooks import frozen
 
 GRAY = 0.5
-"""Baseline where evidence is absent: mid-grey, the zero of the networks' own normalisation."""
+"""Baseline where evidence is absent: mid-grey, the middle of the pixels' range."""
 
 
 def explain(

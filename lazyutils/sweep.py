@@ -33,6 +33,7 @@ from lazyutils import (
     run,
     training,
 )
+from lazyutils.command import exit_code
 from lazyutils.errors import ClearError, MissingArtefactError
 from lazyutils.league import BEST, ENTRIES, Point
 from lazyutils.sources import statements
@@ -202,16 +203,15 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     torch.set_num_threads(options.threads)
     memory.keep_freed()
-    try:
-        if not options.data.is_file():
-            raise MissingArtefactError(f"{options.data} is missing: task0_biased_canvas makes it")
-        point = parse(options.point)
-        cached(point, options.data, options.folder, "cuda" if torch.cuda.is_available() else "cpu")
-        record_file(point, options.folder).touch()
-    except ClearError as error:
-        sys.stderr.write(f"error: {error}\n")
-        return 2
-    return 0
+    return exit_code(lambda: make(parse(options.point), options.data, options.folder))
+
+
+def make(point: Point, path: Path, folder: Path) -> None:
+    """Have a point's record, of now: Snakemake goes by its date."""
+    if not path.is_file():
+        raise MissingArtefactError(f"{path} is missing: task0_biased_canvas makes it")
+    cached(point, path, folder, "cuda" if torch.cuda.is_available() else "cpu")
+    record_file(point, folder).touch()
 
 
 def parse(text: str) -> Point:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import optuna
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -12,6 +11,11 @@ from torch.nn import functional as F
 from lazyutils.errors import ClearError
 from lazyutils.training import predict
 from lazyutils.universal import check_universal
+
+try:
+    import optuna
+except ModuleNotFoundError:
+    raise ClearError("optuna is not installed: run `pip install optuna`, then try again") from None
 
 
 @dataclass(frozen=True)

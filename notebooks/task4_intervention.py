@@ -48,7 +48,6 @@ run_dir: "str" = "runs/quick"  # where this run's files go
 threads: "int[1, 64]" = 1  # processor threads
 
 # %%
-import shutil
 from dataclasses import replace
 
 from IPython.display import Markdown, display
@@ -318,7 +317,7 @@ display(Markdown(head + "\n".join(shift_rows)))
 for name, method in (("robust_erm", "erm"), ("robust_best", league.BEST)):
     source = sweep.network_file(next(p for p in plan["league"] if p.method == method), folder)
     for suffix in (".safetensors", ".json"):
-        shutil.copyfile(source.with_suffix(suffix), task.path(f"models/{name}{suffix}"))
+        checkpoints.write_atomically(task.path(f"models/{name}{suffix}"), source.with_suffix(suffix).read_bytes())
 own = standings.paired([run["hard_accuracy"] for run in runs["study_penalty"]], baseline)
 informed = "" if critic == "lazy" else " Its critic presumes that the shortcut is a colour."
 display(

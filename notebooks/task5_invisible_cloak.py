@@ -85,7 +85,8 @@ twin = interrogation.honest_twin(path, made, look, task.device, size=twin_size, 
 networks = {"lazycnn": loaded["lazycnn"][0], "twin": twin} | {name: model for name, (model, _) in loaded.items()}
 display(Markdown(words_interrogation.twin(made, twin_size, twin_epochs)))
 hard = cloak.of_digit(path, "hard", source, max(1500, sevens)).to(task.device)
-easy = cloak.unseen_easy(path, 3000, source).to(task.device)
+splits = [cloak.split_of(sidecar) for _, sidecar in loaded.values()]
+easy = cloak.unseen_easy(path, splits, 3000, source).to(task.device)
 pool, shown = cloak.joined(hard, easy), cloak.joined(hard[:sevens], easy[:sevens])
 goal = cloak.Goal(source, target, confidence, pgd_steps, deepfool_steps)
 pair = ["lazycnn", "robust_best"]
@@ -304,9 +305,9 @@ plots.show(
 # fifth hard image.
 
 # %%
-train = data.load(path, "easy", cloak.trained_on(path, adversarial_size)).to(task.device)
+train = data.load(path, "easy", cloak.trained_on(path, splits[-1], adversarial_size)).to(task.device)
 attacked = cloak.spread(shown, 10 * fair_size)
-checked = {"easy": cloak.unseen_easy(path, 3000).to(task.device), "hard": many, "attacked": attacked}
+checked = {"easy": cloak.unseen_easy(path, splits, 3000).to(task.device), "hard": many, "attacked": attacked}
 costs = beyond.hardening(models, train, checked, goal, eps=eps, epochs=adversarial_epochs, seed=seed)
 display(figures.costs_table(costs, eps))
 display(Markdown(words.hardening(costs, len(many))))

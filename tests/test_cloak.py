@@ -12,16 +12,23 @@ from lazyutils.goals import LOSS_FUNCTIONS
 INFINITE = torch.inf
 
 
-def test_easy_images_are_the_ones_never_trained_on(tmp_path, monkeypatch, splits):
-    monkeypatch.setattr(cloak, "SPLIT", (200, 100, 0))
-    path = tmp_path / "easy.safetensors"
+def test_easy_images_are_the_ones_never_trained_on(tmp_path, splits):
+    path, own, others = tmp_path / "easy.safetensors", (200, 100, 0), (2500, 100, 1)
     data.save(path, splits, {})
     labels = splits["easy"]["labels"]
-    train, validation = stratified_split(labels, 200, 100, 0)
-    sevens = cloak.unseen_easy(path, 1000, 7)
+    train, validation = stratified_split(labels, *own)
+    sevens = cloak.unseen_easy(path, [own], 1000, 7)
     assert (sevens.labels == 7).all() and len(sevens) == (labels[validation] == 7).sum() > 0
-    assert torch.equal(cloak.unseen_easy(path, 30).labels, labels[validation][:30])
-    assert torch.equal(cloak.trained_on(path, 50), train[:50])
+    assert torch.equal(cloak.unseen_easy(path, [own], 30).labels, labels[validation][:30])
+    assert torch.equal(cloak.trained_on(path, own, 50), train[:50])
+    free = validation[~torch.isin(validation, stratified_split(labels, *others)[0])]
+    assert torch.equal(cloak.unseen_easy(path, [own, others], 1000).images, data.load(path, "easy", free).images)
+
+
+def test_a_checkpoint_tells_its_split():
+    assert cloak.split_of({"point": {"train_size": 20, "validation_size": 5, "seed": 3}}) == (20, 5, 3)
+    assert cloak.split_of({"parameters": {"train_size": 20, "validation_size": 5, "seeds": [4, 1]}}) == (20, 5, 4)
+    assert cloak.split_of({"standin": True}) == (12000, 3000, 0)
 
 
 def test_strongest_is_the_least_median_within_reach():
