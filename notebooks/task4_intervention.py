@@ -129,9 +129,9 @@ display(Markdown(f"Answers with the background's own digit: {'; '.join(follows)}
 # The lower row is the one to read. A bright diagonal there is cheating. An honest reader has nothing on the diagonal,
 # since no hard image wears its own colour, and about 11% in every other cell.
 #
-# ## Does the penalty help?
+# ## What helps?
 # Two single runs can't tell. We train both arms on the same seeds, with the same subset, initial weights and schedule,
-# and compare in pairs.
+# and compare in pairs: with the penalty against without it, and without BatchNorm against with it.
 
 # %%
 baseline = [figures["hard_accuracy"] for figures in runs["erm"]]
@@ -149,7 +149,9 @@ plots.show(
     caption="Each grey dot is a pair of networks of one seed; orange: mean and Student's 95% interval.",
     alt="Differences in hard accuracy between training with and without the study's penalty, for each final weight.",
 )
-lines = [f"- 0 → {strength:g}: {standings.verdict(result)}." for strength, result in study.items()]
+lines = [f"- Penalty, 0 → {strength:g}: {standings.verdict(result)}." for strength, result in study.items()]
+if without := [figures["hard_accuracy"] for figures in runs.get("erm_unnormalized", [])]:
+    lines.append(f"- No BatchNorm: {standings.verdict(standings.paired(without, baseline[: len(without)]))}.")
 display(Markdown("\n".join(lines)))
 
 # %% [markdown]
