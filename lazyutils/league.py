@@ -214,7 +214,7 @@ BRACKETS: dict[str, Method] = {
     "oracle": Method("Oracle: colours random", prepare=randomly_colored, knows="unbiased images"),
     "group_labels": Method(
         "True colours as critic",
-        lambda m: interventions.logit_correction(m.colors, m.labels, 8.0, m.average.network),
+        lambda m: interventions.logit_correction(m.colors, m.labels, 8.0),
         "colour labels",
         needs_conflicts=True,
     ),
@@ -229,7 +229,7 @@ BRACKETS: dict[str, Method] = {
 }
 """What holds the league: each changes the images or sees the truth."""
 
-BEST = "corrected_teacher"
+BEST = "corrected_resampling"
 ENTRIES = METHODS | BRACKETS
 
 

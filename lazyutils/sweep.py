@@ -109,13 +109,13 @@ def refuse_impossible(parameters: Mapping[str, Any]) -> None:
 
 def epochs(point: Point, parameters: Mapping[str, Any]) -> int:
     """The page's epochs; for another number of images as many as make as many steps, within limits: at most 4 times
-    as many, and at least 8 of the study's or 16 of a one-cycle schedule, which needs time to calm down."""
+    as many, and at least 8 of the study's or all of a one-cycle schedule, which needs time to calm down."""
     if point.method == "colour_only":
         return 2
     as_study = ENTRIES[point.method].as_study
-    usual, least = (parameters["study_epochs"], 8) if as_study else (parameters["epochs"], 16)
+    usual = parameters["study_epochs" if as_study else "epochs"]
     same_steps = round(usual * parameters["train_size"] / point.train_size)
-    return max(min(least, usual), min(4 * usual, same_steps))
+    return max(min(8, usual) if as_study else usual, min(4 * usual, same_steps))
 
 
 def name(point: Point) -> str:

@@ -24,9 +24,9 @@ PARAMETERS = {
     "study_epochs": 9,
     "strengths": [1.0, 10.0],
     "critic": "lazy",
-    "sweep_methods": ["erm", "corrected_teacher"],
+    "sweep_methods": ["erm", "corrected_resampling"],
     "bias_seeds": [0],
-    "size_methods": ["erm", "corrected_teacher"],
+    "size_methods": ["erm", "corrected_resampling"],
     "size_seeds": [0],
     "biases": [0.5, 0.95, 1.0],
     "sizes": [2000, 12000, 57000],
@@ -82,9 +82,9 @@ def test_only_brackets_see_colours(dataset, monkeypatch):
         seen[material.point.method] = material.colors
 
     monkeypatch.setattr(league, "train_network", spy)
-    for method in ("corrected_teacher", "learning_from_failure", "group_labels"):
+    for method in ("corrected_resampling", "learning_from_failure", "group_labels"):
         league.run(replace(TINY, method=method), dataset)
-    assert seen["corrected_teacher"] is None and seen["learning_from_failure"] is None
+    assert seen["corrected_resampling"] is None and seen["learning_from_failure"] is None
     assert seen["group_labels"] is not None
 
 

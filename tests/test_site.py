@@ -148,6 +148,11 @@ def test_every_task_is_a_card_and_a_page() -> None:
         assert "profile tiny · seeds 0, 1, 2 · 75 s" in text(f"tasks/{task}")
 
 
+def test_rows_have_the_names_that_the_run_gave_them() -> None:
+    assert "ERM + BatchNorm (study)" in text("results") and "Oracle: colours random" in text("results")
+    assert "corrected resampling" in text("results")
+
+
 def test_verdicts_follow_the_results() -> None:
     assert text("findings").count("Stands ·") == 6
     assert re.search(r"Undecided in this run · Task 1: The Larger Cheater A much larger network", text("findings"))

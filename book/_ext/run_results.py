@@ -140,7 +140,7 @@ def percent(figure: Any, digits: int = 1) -> str:
 
 
 def called(key: str) -> str:
-    """What readers call a network of the results; other keys in words."""
+    """What readers call a network of the results; other keys in words, with spaces."""
     return NETWORKS.get(key, key.replace("_", " "))
 
 
