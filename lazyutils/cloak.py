@@ -11,7 +11,7 @@ import torch
 from safetensors import safe_open
 from torch import Tensor, nn
 
-from lazyutils import attacks, blackbox, perturbations, universal
+from lazyutils import attacks, blackbox, interrogation, perturbations, universal
 from lazyutils.attack_peers import fmn_minimal_eps
 from lazyutils.attacks import AttackResult
 from lazyutils.data import ColoredDigits, load, stratified_split
@@ -21,7 +21,7 @@ from lazyutils.training import predict
 
 Models = Mapping[str, nn.Module]
 Split = tuple[int, int, int]
-"""Training and validation images and seed of the first networks of Tasks 1 and 4."""
+"""Training images, validation images and seed: arguments of ``stratified_split``."""
 STRONG = {"loss": "margin", "momentum": 0.75}
 """PGD at its strongest where the answer alone counts: smooth steps between the rivals."""
 
@@ -56,38 +56,41 @@ class Goal:
 METHODS = ("fgsm", "pgd", "deepfool")
 
 
+def labels_of(path: Path, split: str) -> Tensor:
+    """All labels of a split, without its images."""
+    with safe_open(path, framework="pt") as file:
+        return file.get_tensor(f"{split}.labels")
+
+
 def of_digit(path: Path, split: str, digit: int, count: int) -> ColoredDigits:
     """The first ``count`` images of ``digit`` in a split."""
-    with safe_open(path, framework="pt") as file:
-        index = (file.get_tensor(f"{split}.labels") == digit).nonzero()[:count, 0]
+    index = (labels_of(path, split) == digit).nonzero()[:count, 0]
     if not len(index):
         raise ClearError(f"the {split} set has no image of {digit}: choose another source")
     return load(path, split, index)
 
 
 def split_of(sidecar: Mapping[str, Any]) -> Split:
-    """What a checkpoint's network was trained on; a stand-in, which doesn't say, has the defaults of Tasks 1 and 4."""
-    made = sidecar.get("point") or sidecar.get("parameters") or {}
-    seed = made["seed"] if "seed" in made else made.get("seeds", [0])[0]
-    return made.get("train_size", 12000), made.get("validation_size", 3000), seed
+    """What a checkpoint's network was trained on: one of Task 4's points, or Task 1's LazyCNN; so is a stand-in."""
+    made = sidecar.get("point") or interrogation.made_with(sidecar)
+    return made["train_size"], made["validation_size"], made["seed"] if "seed" in made else made["seeds"][0]
 
 
 def unseen_easy(path: Path, splits: Sequence[Split], count: int, digit: int | None = None) -> ColoredDigits:
     """At most ``count`` easy images, of one digit or of all, that no network with one of ``splits`` was trained on."""
-    with safe_open(path, framework="pt") as file:
-        labels = file.get_tensor("easy.labels")
+    labels = labels_of(path, "easy")
     seen = torch.zeros(len(labels), dtype=torch.bool)
     for split in splits:
         seen[stratified_split(labels, *split)[0]] = True
     _, validation = stratified_split(labels, *splits[0])
-    kept = validation[~seen[validation] & ((labels[validation] == digit) if digit is not None else True)]
+    unseen = validation[~seen[validation]]
+    kept = unseen if digit is None else unseen[labels[unseen] == digit]
     return load(path, "easy", kept[:count])
 
 
 def trained_on(path: Path, split: Split, count: int) -> Tensor:
     """Positions ``int64 [M]`` of at most ``count`` of the easy images that a network with this split was trained on."""
-    with safe_open(path, framework="pt") as file:
-        return stratified_split(file.get_tensor("easy.labels"), *split)[0][:count]
+    return stratified_split(labels_of(path, "easy"), *split)[0][:count]
 
 
 def joined(*parts: ColoredDigits) -> ColoredDigits:

@@ -265,36 +265,42 @@ def run(
         The network in evaluation mode, and its figures: accuracies and shares as fractions, processor ``seconds`` of
         all training, critic included.
     """
+    look, (biased, easy) = data.look(path), biased_subsets(point, path, device)
     started = time.process_time()
-    model = train(point, path, device, on_epoch)
+    model = train_on(point, biased, easy, look, on_epoch)
     seconds = time.process_time() - started
-    biased, easy = biased_subsets(point, path, device)
     hard = data.load(path, "hard")[: point.hard_size].to(device)
     score = {"balanced_validation": label_free_score(model, biased, easy)}
-    shifted = shifts(model, hard[:SHIFT_SIZE], data.look(path))
+    shifted = shifts(model, hard[:SHIFT_SIZE], look)
     return model, {"seconds": seconds, **score, **judge(model, easy, hard), **shifted}
 
 
-def train(
+def train(point: Point, path: Path, device: torch.device | str = "cpu") -> nn.Module:
+    """One point's network in evaluation mode, not judged; arguments as for ``run``."""
+    return train_on(point, *biased_subsets(point, path, device), data.look(path))
+
+
+def train_on(
     point: Point,
-    path: Path,
-    device: torch.device | str = "cpu",
+    biased: ColoredDigits,
+    easy: ColoredDigits,
+    look: Look,
     on_epoch: Callable[[nn.Module, int], None] | None = None,
 ) -> nn.Module:
-    """One point's network in evaluation mode, not judged; arguments as for ``run``."""
-    method = check(point)
+    """The point's network, trained on ``biased`` images and, as a study's row, stopped by ``easy`` ones."""
+    method = ENTRIES[point.method]
     point = replace(point, strength=method.strength) if point.strength is None else point
-    biased, easy = biased_subsets(point, path, device)
-    seen = method.prepare(biased, point.seed, data.look(path))
+    seen = method.prepare(biased, point.seed, look)
     truth = seen.colors if point.method in BRACKETS else None
-    model = method.network(point.seed).to(device, memory_format=torch.channels_last)
+    model = method.network(point.seed).to(biased.images.device, memory_format=torch.channels_last)
     material = Material(seen.images, seen.labels, point, training.MovingAverage(model), truth)
     train_network(model, material, method, easy, on_epoch)
     return model
 
 
 def biased_subsets(point: Point, path: Path, device: torch.device | str) -> tuple[ColoredDigits, ColoredDigits]:
-    """Training and validation images, recoloured where the point has a bias of its own."""
+    """Training and validation images of a possible point, recoloured where it has a bias of its own."""
+    check(point)
     subsets = data.easy_subsets(path, point.train_size, point.validation_size, point.seed, device)
     if point.bias is None:
         return subsets

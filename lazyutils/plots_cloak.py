@@ -66,9 +66,9 @@ def exhibits(
     return figure
 
 
-def share(value: float | None) -> str:
+def share(value: float | None, digits: int = 1) -> str:
     """A share in percent, a dash where there is none."""
-    return "–" if value is None else percent(value)
+    return "–" if value is None else percent(value, digits)
 
 
 def success_table(found: Mapping[str, Attacked], models: Mapping[str, nn.Module], goal: Goal) -> Markdown:

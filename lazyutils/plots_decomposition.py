@@ -13,8 +13,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
 
+from lazyutils.ablation import Proof
 from lazyutils.data import palette_tensor
-from lazyutils.decomposition import Features, Proof, color_names
+from lazyutils.decomposition import Features, color_names
 from lazyutils.plots import COLOR, DIGIT, EASY, HARD, INK, NEITHER, REFERENCE, draw_image
 from lazyutils.sae_metrics import density_histogram
 

@@ -12,7 +12,7 @@ from lazyutils.cloak import Attacked, Drawing, halves, least, relation, shares_b
 from lazyutils.cloak_beyond import Attempt
 from lazyutils.data import COLOR_NAMES
 from lazyutils.plots import percent
-from lazyutils.plots_cloak import METHOD_NAMES, NAMES
+from lazyutils.plots_cloak import METHOD_NAMES, NAMES, share
 
 Curves = Mapping[str, Sequence[Mapping[str, float]]]
 """What ``cloak_beyond.universal_curves`` returns: ``[network]``, one entry a radius."""
@@ -31,9 +31,7 @@ IN_WORDS = {
 
 def each(values: Mapping[str, float | None], digits: int = 0) -> str:
     """``"12% (LazyCNN), ..."``: one share a network; a dash where there is none."""
-    return ", ".join(
-        f"{'–' if value is None else percent(value, digits)} ({NAMES[name]})" for name, value in values.items()
-    )
+    return ", ".join(f"{share(value, digits)} ({NAMES[name]})" for name, value in values.items())
 
 
 def listed(names: Iterable[str]) -> str:
@@ -85,17 +83,15 @@ def tools(radii: Mapping[str, float | None]) -> str:
 
 def likeness(found: Mapping[str, Drawing], target: int) -> str:
     """How near each network's tint is to the target's colour and its ink to the target's stroke, and to all others."""
-    lines, leaders = (
-        [f"| network | tint to {COLOR_NAMES[target]} | other colours | ink to {target} | other digits |"],
-        [],
-    )
-    lines += ["|---|--:|--:|--:|--:|"]
+    head = f"| network | tint to {COLOR_NAMES[target]} | other colours | ink to {target} | other digits |"
+    lines, leaders = [head, "|---|--:|--:|--:|--:|"], []
     for name, drawing in found.items():
         cells = [*beside(drawing.colors, target), *beside(drawing.shapes, target)]
-        lines += [f"| {NAMES[name]} | {' | '.join(cells)} |"]
+        lines.append(f"| {NAMES[name]} | {' | '.join(cells)} |")
         first = [leader(values) for values in (drawing.colors, drawing.shapes)]
         said = [called[place] for place, called in zip(first, (COLOR_NAMES, DIGITS), strict=True) if place is not None]
-        leaders += [f"{' and '.join(said)} ({NAMES[name]})"] if said else []
+        if said:
+            leaders.append(f"{' and '.join(said)} ({NAMES[name]})")
     verdict = f"these are singled out: {', '.join(leaders)}" if leaders else "no colour and no digit is singled out"
     table = "\n".join(lines)
     return f"{table}\n\nWhere a lead of {MARGIN} over the next is asked for, {verdict}."

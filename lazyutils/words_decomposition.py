@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
-from lazyutils.decomposition import Examination, Matched, Proof
+from lazyutils.ablation import Examination, Matched, Proof
 from lazyutils.plots import mean_sd, percent
 
 MARGIN = 0.05

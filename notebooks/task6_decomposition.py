@@ -52,7 +52,7 @@ threads: "int[1, 64]" = 1  # processor threads
 import torch
 from IPython.display import HTML, Markdown, display
 
-from lazyutils import checkpoints, data, feature_browser, feature_catalogue, models, plots
+from lazyutils import ablation, checkpoints, data, feature_browser, feature_catalogue, models, plots
 from lazyutils import decomposition as decompose
 from lazyutils import run, sae, sae_metrics, splice
 from lazyutils import plots_decomposition as figures
@@ -244,11 +244,11 @@ display(Markdown(words.selectivity(groups, answered)))
 # %%
 trained = list(zip(dictionaries, meanings, seeds, strict=True))
 how = {"count": switched, "draws": draws}
-proofs = [decompose.prove(state, *pair, seed=seed, **how) for *pair, seed in trained]
-matched = [decompose.match_variance(state, *pair, seed=seed, **how) for *pair, seed in trained]
-headed = [decompose.edits_with_heads(state, *pair, switched) for *pair, _ in trained]
+proofs = [ablation.prove(state, *pair, seed=seed, **how) for *pair, seed in trained]
+matched = [ablation.match_variance(state, *pair, seed=seed, **how) for *pair, seed in trained]
+headed = [ablation.edits_with_heads(state, *pair, switched) for *pair, _ in trained]
 fixed = splice.subject(splice.site(robust, "relu3"), easy[:2000], hard[::5]).measure()
-runs, names = decompose.runs_by_edit(proofs, headed), words.row_names(switched)
+runs, names = ablation.runs_by_edit(proofs, headed), words.row_names(switched)
 table = {"untouched": [original]} | {title: runs[key] for key, title in names.items()}
 marks = {"hard: a linear reader of this layer": ceilings["relu3"]["digit"], "hard: Task 4's network": fixed["hard"]}
 plots.show(
@@ -257,13 +257,13 @@ plots.show(
     caption="The same network after each edit; marks are means, bars the range over seeds (random: over all sets).",
     alt="A row of dots for each edit: easy accuracy, hard accuracy and colour answers; the tests are listed below.",
 )
-tests = {key: decompose.against_random(proofs, "colour", key) for key in ("colour_share", "hard", "easy")}
-equals = {key: decompose.against_random(proofs, "colour", key, [one.answers for one in matched]) for key in tests}
+tests = {key: ablation.against_random(proofs, "colour", key) for key in ("colour_share", "hard", "easy")}
+equals = {key: ablation.against_random(proofs, "colour", key, [one.answers for one in matched]) for key in tests}
 display(Markdown(words.effects(tests, equals, proofs, matched)))
 
 # %%
 doses = [dose for dose in (0, 2, 4, 8, 16, 32, 48, 64, 96, 128) if dose <= width]
-curves = decompose.dose_curves(state, dictionaries[0], meanings[0], doses, draws=dose_draws, seed=seeds[0])
+curves = ablation.dose_curves(state, dictionaries[0], meanings[0], doses, draws=dose_draws, seed=seeds[0])
 plots.show(
     figures.dose(curves, doses, fixed["hard"]),
     caption="Features of the first dictionary set to their means one after another: most coloured first, most digit "
@@ -301,7 +301,7 @@ subjects = {"RobustCNN": (robust, "relu3", other_size), "ResNet-18": (resnet, "l
 examined = {}
 for name, (model, layer, size) in subjects.items():
     sets = (train[:size], balanced[: size // 2], easy[: size // 4], hard[: size // 2])
-    examined[name] = decompose.examine(decompose.material(splice.site(model, layer), *sets), width, k, **shared)
+    examined[name] = ablation.examine(decompose.material(splice.site(model, layer), *sets), width, k, **shared)
 compared = {"LazyCNN": (meanings[0], proofs[0])}
 compared |= {name: (one.features, one.proof) for name, one in examined.items()}
 plots.show(

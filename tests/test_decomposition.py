@@ -7,7 +7,7 @@ import torch
 from sklearn.metrics import cohen_kappa_score
 from test_splice import Planted, identity_autoencoder
 
-from lazyutils import data, decomposition, feature_browser, feature_catalogue, models, sae_metrics, splice
+from lazyutils import ablation, data, decomposition, feature_browser, feature_catalogue, models, sae_metrics, splice
 from lazyutils.decomposition import Material
 from lazyutils.selectivity import balanced_colors
 
@@ -48,11 +48,11 @@ def test_planted_features_are_named_rightly(features) -> None:
 
 
 def test_proof_on_the_planted_network(made, features) -> None:
-    proof = decomposition.prove(made, identity_autoencoder(30), features, count=10, draws=39, seed=0)
+    proof = ablation.prove(made, identity_autoencoder(30), features, count=10, draws=39, seed=0)
     assert proof.original == {"easy": 1, "hard": 0, "colour_share": 1}
     assert proof.edits["colour"]["hard"] == 1 and proof.edits["colour"]["colour_share"] == 0
     assert proof.edits["digit"] == proof.original and proof.edits["colour_zero"]["hard"] == 1
-    test = decomposition.against_random([proof, proof], "colour", "colour_share")
+    test = ablation.against_random([proof, proof], "colour", "colour_share")
     assert test["effect"] == -1 and test["p"] == 1 / 40
     assert test["low"] <= test["random"] <= test["high"]
     assert proof.moved["colour"] > proof.moved["digit"] > 0
@@ -60,27 +60,27 @@ def test_proof_on_the_planted_network(made, features) -> None:
 
 def test_a_sets_block_is_the_variance_it_moves(made, features) -> None:
     hard, autoencoder = made.judged.hard, identity_autoencoder(30)
-    carried = decomposition.carried_variance(autoencoder, hard, features.mean)
+    carried = ablation.carried_variance(autoencoder, hard, features.mean)
     chosen = torch.tensor([0, 3, 12, 25])
     moved = splice.ablate(autoencoder, hard, chosen, features.mean)
-    assert decomposition.block(carried, chosen) == pytest.approx(1 - sae_metrics.explained_variance(hard, moved))
+    assert ablation.block(carried, chosen) == pytest.approx(1 - sae_metrics.explained_variance(hard, moved))
 
 
 def test_sets_grow_until_they_carry_as_much(made, features) -> None:
     carried = torch.diag(torch.tensor([0.1, 0.2, 0.3, 0.4]))
     order = torch.tensor([3, 0, 2, 1])
-    assert decomposition.grown(carried, order, 0.5).tolist() == [3, 0]
-    assert decomposition.grown(carried, order, 2.0).tolist() == [3, 0, 2, 1]
-    enough = decomposition.match_variance(made, identity_autoencoder(30), features, count=1, draws=9, seed=0)
-    colored = decomposition.prove(made, identity_autoencoder(30), features, count=1, draws=9, seed=0).moved["colour"]
+    assert ablation.grown(carried, order, 0.5).tolist() == [3, 0]
+    assert ablation.grown(carried, order, 2.0).tolist() == [3, 0, 2, 1]
+    enough = ablation.match_variance(made, identity_autoencoder(30), features, count=1, draws=9, seed=0)
+    colored = ablation.prove(made, identity_autoencoder(30), features, count=1, draws=9, seed=0).moved["colour"]
     assert enough.reached and enough.share >= colored and enough.size >= 1 and len(enough.answers) == 9
-    all_others = decomposition.match_variance(made, identity_autoencoder(30), features, count=10, draws=9, seed=0)
+    all_others = ablation.match_variance(made, identity_autoencoder(30), features, count=10, draws=9, seed=0)
     assert not all_others.reached and all_others.size == 20 and len(all_others.answers) == 9
     assert all_others.answers[0]["colour_share"] == 1, "without its digit and noise entries the network sees the colour"
 
 
 def test_dose_curves_start_at_the_network_and_meet_at_the_end(made, features) -> None:
-    curves = decomposition.dose_curves(made, identity_autoencoder(30), features, [0, 10, 30], draws=3, seed=0)
+    curves = ablation.dose_curves(made, identity_autoencoder(30), features, [0, 10, 30], draws=3, seed=0)
     assert {name: curve[0] for name, curve in curves.items()} == dict.fromkeys(curves, made.judged.measure())
     assert curves["colour"][1]["hard"] == 1 and curves["digit"][1]["hard"] == 0
     assert curves["colour"][2] == curves["digit"][2]
@@ -88,11 +88,11 @@ def test_dose_curves_start_at_the_network_and_meet_at_the_end(made, features) ->
 
 
 def test_heads_and_ceiling_of_the_planted_network(made, features) -> None:
-    found = decomposition.edits_with_heads(made, identity_autoencoder(30), features, 10)
+    found = ablation.edits_with_heads(made, identity_autoencoder(30), features, 10)
     assert all(figure["hard"] > 0.95 and figure["colour_share"] < 0.05 for figure in found.values())
     assert decomposition.ceiling(made) == {"digit": 1, "colour": 1}
-    proof = decomposition.prove(made, identity_autoencoder(30), features, count=10, draws=3, seed=0)
-    runs = decomposition.runs_by_edit([proof, proof], [found, found])
+    proof = ablation.prove(made, identity_autoencoder(30), features, count=10, draws=3, seed=0)
+    runs = ablation.runs_by_edit([proof, proof], [found, found])
     assert runs["linear+head"] == [found["linear+head"]] * 2 and len(runs["random"]) == 6
     linear = splice.erase_color_means(made.balanced, made.colors)
     assert decomposition.ceiling(made, linear)["colour"] < 0.3
@@ -142,7 +142,7 @@ def test_whole_chain_on_real_images(splits) -> None:
     torch.testing.assert_close(corner, data.palette_tensor("tab10")[other.colors[0]].float())
     place = splice.site(models.build("LazyCNN"), "relu3")
     made = decomposition.material(place, sets["easy"], balanced, sets["easy"], sets["hard"])
-    found = decomposition.examine(made, 32, 4, epochs=1, count=5, draws=5, seed=0)
+    found = ablation.examine(made, 32, 4, epochs=1, count=5, draws=5, seed=0)
     assert found.report["l0"] == 4 and len(found.proof.random) == 5
     dictionary = decomposition.train_dictionary(made.train, "topk", 32, epochs=1, k=4)
     preferred = splice.preferred_inputs(place, dictionary, steps=2).images
