@@ -149,7 +149,7 @@ def effects(
     """The colour features' effects against both kinds of random sets as a table, and what that comes to.
 
     Args:
-        tests, equals: figures to ``decomposition.against_random``, of as many features and of as much variance.
+        tests, equals: figures to ``ablation.against_random``, of as many features and of as much variance.
     """
     labels = {"colour_share": "colour answers", "hard": "hard accuracy", "easy": "easy accuracy"}
     reached = all(one.reached for one in matched)
@@ -184,7 +184,7 @@ def isolation(many: Mapping[str, float], equal: Mapping[str, float], before: flo
     """The verdict on colour answers: whether the colour features take more than random sets, and how much stays.
 
     Args:
-        many, equal: ``decomposition.against_random`` of as many features and of as much variance.
+        many, equal: ``ablation.against_random`` of as many features and of as much variance.
         before: colour answers of the untouched network.
         reached: whether the others can carry as much variance.
     """
