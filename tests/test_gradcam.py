@@ -21,6 +21,7 @@ NETWORKS = {
     "RobustCNN": ({}, ("conv2", "conv3")),
     "ResNet18": ({"image_size": 48}, ("net.layer2", "net.layer3.0.conv1", "net.layer4.1.conv2")),
 }
+PICTURES = {"LazyCNN": 20, "RobustCNN": 20, "ResNet18": 3}
 CASES = [(name, layer) for name, (_, layers) in NETWORKS.items() for layer in layers]
 
 
@@ -56,7 +57,7 @@ def state(model: nn.Module) -> dict:
 
 @pytest.mark.parametrize(("name", "layer"), CASES)
 def test_raw_map_equals_captum_for_every_class(name, layer):
-    model, images = network(name), pictures(25)
+    model, images = network(name), pictures(PICTURES[name])
     reference = LayerGradCam(copy.deepcopy(model), None)
     reference.layer = find_layer(reference.forward_func, layer)
     for target in range(10):
@@ -67,7 +68,7 @@ def test_raw_map_equals_captum_for_every_class(name, layer):
 @pytest.mark.parametrize("precision", [torch.float64, torch.float32])
 @pytest.mark.parametrize(("name", "layer"), CASES)
 def test_displayed_map_equals_the_grad_cam_package_for_every_class(name, layer, precision):
-    model, images = network(name).to(precision), pictures(20 if name != "ResNet18" else 3).to(precision)
+    model, images = network(name).to(precision), pictures(PICTURES[name]).to(precision)
     peer = copy.deepcopy(model)
     with PackageGradCAM(peer, [find_layer(peer, layer)]) as package:
         for target in range(10):
