@@ -63,10 +63,13 @@ def write(owner: str | None, out: Path, root: Path = Path(), report: Report = pr
         raise ClearError(f"{out} is there already and holds something else: choose another folder with --out")
     scratch = out.with_name(f".{out.name}.partial")
     shutil.rmtree(scratch, ignore_errors=True)
-    source = write_data_set(owner or export.NO_OWNER, scratch, root, report)
-    for task in task_names(root):
-        write_kernel(task, owner or export.NO_OWNER, source, scratch / "kernels" / task, root)
-    export.replace_tree(scratch, out)
+    try:
+        source = write_data_set(owner or export.NO_OWNER, scratch, root, report)
+        for task in task_names(root):
+            write_kernel(task, owner or export.NO_OWNER, source, scratch / "kernels" / task, root)
+        export.replace_tree(scratch, out)
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
     if owner is None:
         report(
             f"No owner given: {export.NO_OWNER} stands in all metadata; `make kaggle OWNER=...` puts your user there"

@@ -20,7 +20,7 @@ from typing import Any
 
 import nbformat
 
-from lazyutils import pages, pipeline, points, run, site
+from lazyutils import export, pages, pipeline, points, run, site
 from lazyutils.command import exit_code
 from lazyutils.errors import ClearError
 from lazyutils.sources import statements
@@ -161,10 +161,10 @@ def stamp(records: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
 def move_into_place(fresh: Path, root: Path) -> None:
     """Replace the earlier edition by the fresh one."""
     for name, place in PLACES.items():
-        old = root / place
-        if old.is_dir():
-            shutil.rmtree(old)
-        (fresh / name).replace(old)
+        if (fresh / name).is_dir():
+            export.replace_tree(fresh / name, root / place)
+        else:
+            (fresh / name).replace(root / place)
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -165,7 +165,9 @@ def test_bad_input_is_refused_before_anything_is_written(root, tmp_path) -> None
     assert [path.name for path in tmp_path.iterdir()] == ["mine"]
 
 
-def test_a_wheel_that_cannot_be_built_says_why(root, tmp_path, monkeypatch) -> None:
+def test_a_wheel_that_cannot_be_built_says_why_and_nothing_half_written_stays(root, few, tmp_path, monkeypatch) -> None:
     monkeypatch.setattr(sys, "executable", shutil.which("false"))
+    monkeypatch.setattr(mnist, "load", lambda *arguments: few)
     with pytest.raises(ClearError, match=re.escape("could not build lazyutils: no message")):
-        kaggle.build_wheel(root, tmp_path)
+        kaggle.write(OWNER, tmp_path / "kaggle", root)
+    assert not list(tmp_path.iterdir())
