@@ -299,8 +299,8 @@ plots.show(
 # %% [markdown]
 # ## Hardening the fixed network
 # Adversarial training: the fixed network is trained on with the worst images of a small ball instead of the images, and
-# with logit correction alone, Task 1's LazyCNN as the critic. The recipe that fixed it has more: a critic of its own,
-# resampling and a teacher. So training on changes the network even without an adversary. The middle row does just that,
+# with logit correction alone, Task 1's LazyCNN as the critic. The recipe that fixed it also has resampling and a
+# critic of its own. So training on changes the network even without an adversary. The middle row does just that,
 # with the same images and steps; what lies between it and the last row is the adversary's. Hard accuracy is over every
 # fifth hard image.
 
