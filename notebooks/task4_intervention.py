@@ -159,7 +159,7 @@ display(Markdown("\n".join(lines)))
 # The study's measure looks at each pixel by itself, but the shortcut is one colour for the whole image. So pool the
 # gradient over space before squaring, and divide by its energy, so that shrinking all gradients gains nothing. Such a
 # penalty needs a second derivative. Double backward is exact and slow; a finite difference that repeats the choices of
-# ReLU and pooling is nearly as exact, and costs about three plain steps.
+# ReLU and pooling is nearly as exact, and costs about three plain steps. Its row of the league is `recoloring_penalty`.
 
 # %% tags=["hide-input"]
 display(Markdown(plots.source(penalties.recoloring_share)))
