@@ -106,6 +106,7 @@ METRICS = {
     },
     "task6_decomposition": {
         "study": {"rule": [{"steps": 300, "called_share": 0.0, "kappa": 0.0}]},
+        "pixels": {"rule": [{"steps": 300, "called_share": 0.1, "kappa": 0.2}]},
         "ablation": {"colour": features(0.2), "random": features(0.9)},
         "original": features(0.9),
         "probe_ceiling": 0.66,
