@@ -78,7 +78,7 @@ def selections(runs: Mapping[str, list[dict[str, float]]]) -> dict[str, dict[str
 def league_table(table: Mapping[str, Mapping[str, Any]], commands: Mapping[str, str]) -> str:
     """Markdown: one line a row of the league, best hard accuracy first, with the command that makes it."""
     head = (
-        "| | uses | easy | hard | colour | worst digit | gap closed | against ERM | core seconds |\n"
+        "| | uses | easy | hard | colour | worst digit | gap closed | against ERM | core s |\n"
         "|---|---|--:|--:|--:|--:|--:|--:|--:|"
     )
     rows, order = [], sorted(table, key=lambda name: -table[name]["hard_accuracy"]["mean"])
