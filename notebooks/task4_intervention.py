@@ -271,7 +271,7 @@ plots.show(
 # image had, and on a background three times as noisy.
 
 
-# %%
+# %% tags=["hide-input"]
 def grid(part, key):
     found = {point.method: {} for point in plan[part]}
     for point, figures in zip(plan[part], done[part], strict=True):
@@ -282,7 +282,7 @@ def grid(part, key):
 
 over_bias, over_size = grid("bias", "bias"), grid("size", "train_size")
 
-# %%
+# %% tags=["hide-input"]
 if len(biases) > 1:
     plots.show(
         plots_league.curves_over(over_bias, "share of images in their digit's colour", "Against the bias", log=False),
