@@ -12,7 +12,7 @@ FAULTS = """
 import resource, torch
 from lazyutils import memory, models
 {call}
-critic, images = models.build("ColorCritic"), torch.rand(32, 3, 28, 28)
+critic, images = models.build("ColorCritic"), torch.rand(128, 3, 28, 28)
 for step in range(16):
     if step == 8:
         before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
