@@ -8,13 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import safe_open
 from torch import Tensor, nn
 
 from lazyutils import attacks, blackbox, interrogation, perturbations, universal
 from lazyutils.attack_peers import fmn_minimal_eps
 from lazyutils.attacks import AttackResult
-from lazyutils.data import ColoredDigits, load, stratified_split
+from lazyutils.data import ColoredDigits, labels_of, load, stratified_split
 from lazyutils.errors import ClearError
 from lazyutils.metrics import wilson_interval
 from lazyutils.training import predict
@@ -54,12 +53,6 @@ class Goal:
 
 
 METHODS = ("fgsm", "pgd", "deepfool")
-
-
-def labels_of(path: Path, split: str) -> Tensor:
-    """All labels of a split, without its images."""
-    with safe_open(path, framework="pt") as file:
-        return file.get_tensor(f"{split}.labels")
 
 
 def of_digit(path: Path, split: str, digit: int, count: int) -> ColoredDigits:

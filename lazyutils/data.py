@@ -9,7 +9,7 @@ clamped to 180-255. All randomness of image ``i`` depends on the seed and on ``i
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,6 @@ import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
-from sklearn.model_selection import StratifiedShuffleSplit
 from torch import Tensor
 
 from lazyutils.errors import ClearError, DamagedFileError
@@ -235,6 +234,17 @@ def look(path: str | Path) -> dict[str, Any]:
     return {"palette": recipe["palette"], "noise": float(recipe["noise"])}
 
 
+def color_names(palette: str) -> Sequence[str]:
+    """A palette's ten names: the study's, and hexadecimal codes where there are none."""
+    return COLOR_NAMES if palette == "study" else ["#{:02x}{:02x}{:02x}".format(*rgb) for rgb in PALETTES[palette]]
+
+
+def labels_of(path: str | Path, split: str) -> Tensor:
+    """All labels of a split, ``int64 [N]``, without its images."""
+    with safe_open(path, framework="pt") as file:
+        return file.get_tensor(f"{split}.labels")
+
+
 def stratified_split(labels: Tensor, train_size: int, validation_size: int, seed: int) -> tuple[Tensor, Tensor]:
     """Disjoint random subsets with the class balance of the whole (``StratifiedShuffleSplit``).
 
@@ -250,6 +260,8 @@ def stratified_split(labels: Tensor, train_size: int, validation_size: int, seed
         raise ClearError(
             f"train_size {train_size} + validation_size {validation_size} exceed the {len(labels)} images there are"
         )
+    from sklearn.model_selection import StratifiedShuffleSplit  # noqa: PLC0415 a second, which few processes need
+
     splitter = StratifiedShuffleSplit(1, train_size=train_size, test_size=validation_size, random_state=seed)
     train, validation = next(splitter.split(np.zeros(len(labels)), labels.numpy()))
     return torch.from_numpy(train), torch.from_numpy(validation)
@@ -259,7 +271,5 @@ def easy_subsets(
     path: str | Path, train_size: int, validation_size: int, seed: int, device: torch.device | str = "cpu"
 ) -> tuple[ColoredDigits, ColoredDigits]:
     """A stratified training and validation subset of the easy set, drawn by ``seed``."""
-    with safe_open(path, framework="pt") as file:
-        labels = file.get_tensor("easy.labels")
-    train, validation = stratified_split(labels, train_size, validation_size, seed)
+    train, validation = stratified_split(labels_of(path, "easy"), train_size, validation_size, seed)
     return load(path, "easy", train).to(device), load(path, "easy", validation).to(device)

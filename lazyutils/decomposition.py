@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from lazyutils import sae, sae_metrics, splice
-from lazyutils.data import COLOR_NAMES, ColoredDigits, recolor
+from lazyutils.data import ColoredDigits, recolor
 from lazyutils.metrics import accuracy, collect_seeds
 from lazyutils.selectivity import balanced_colors, class_means, eta_squared
 
@@ -45,11 +45,6 @@ class Material:
 def balanced_images(digits: ColoredDigits, seed: int, palette: str = "study", noise: float = 20.0) -> ColoredDigits:
     """The same digits, every digit equally often on every background; ``palette`` and ``noise`` are the data's."""
     return recolor(digits, balanced_colors(digits.labels, seed), palette, noise, seed)
-
-
-def color_names(palette: str) -> Sequence[str]:
-    """The ten colours' names; other palettes than the study's have numbers."""
-    return COLOR_NAMES if palette == "study" else [f"colour {color}" for color in range(10)]
 
 
 def material(

@@ -7,7 +7,7 @@ import json
 import shutil
 import struct
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
@@ -16,7 +16,7 @@ import numpy as np
 from torch import Tensor
 
 from lazyutils.checkpoints import write_atomically
-from lazyutils.data import COLOR_NAMES, PALETTES
+from lazyutils.data import PALETTES, color_names
 from lazyutils.errors import ClearError
 
 TREE = Path("colored_mnist") / "type2_background"
@@ -163,8 +163,3 @@ def color_table(palette: str) -> str:
         for digit, (name, rgb) in enumerate(zip(color_names(palette), PALETTES[palette], strict=True))
     ]
     return "\n".join(["| digit | its colour | RGB |", "|---|---|---|", *rows])
-
-
-def color_names(palette: str) -> Sequence[str]:
-    """A palette's ten names: the study's, and hexadecimal codes where there are none."""
-    return COLOR_NAMES if palette == "study" else ["#{:02x}{:02x}{:02x}".format(*rgb) for rgb in PALETTES[palette]]

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from lazyutils import sae_metrics, splice
-from lazyutils.decomposition import Features, Material, color_names, pushes
+from lazyutils.data import color_names
+from lazyutils.decomposition import Features, Material, pushes
 from lazyutils.feature_browser import Catalogue
 from lazyutils.sae import SparseAutoencoder
 from lazyutils.selectivity import top_images

@@ -12,7 +12,6 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torchvision.models import ResNet18_Weights, resnet18
 
 from lazyutils.errors import ClearError, DamagedFileError
 from lazyutils.fold import replaced
@@ -124,6 +123,8 @@ class ResNet18(nn.Module):
         super().__init__()
         self.image_size = image_size
         self.normalize = Normalize(IMAGENET_MEAN, IMAGENET_SD)
+        from torchvision.models import resnet18  # noqa: PLC0415 seconds, which small networks save
+
         self.net = resnet18()
         self.net.fc = nn.Linear(self.net.fc.in_features, 10)
 
@@ -274,6 +275,8 @@ def load_backbone(model: ResNet18, state: dict[str, Tensor], source: str | Path)
 
 def imagenet_state(report: Callable[[str], None]) -> tuple[dict[str, Tensor] | None, str]:
     """torchvision's ImageNet weights, or None with a loud warning where they can't be had."""
+    from torchvision.models import ResNet18_Weights  # noqa: PLC0415 as above
+
     weights = ResNet18_Weights.IMAGENET1K_V1
     try:
         return weights.get_state_dict(progress=False, check_hash=True), weights.name

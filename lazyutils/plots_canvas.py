@@ -12,8 +12,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from lazyutils import metrics
-from lazyutils.data import paint, palette_tensor
-from lazyutils.export import color_names
+from lazyutils.data import color_names, paint, palette_tensor
 from lazyutils.plots import COLOR, DIGIT, INK, REFERENCE, color_ticks, heat_table, image_grid, percent
 
 AVERAGING_PAYS = 0.05

@@ -14,8 +14,8 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from lazyutils.ablation import Proof
-from lazyutils.data import palette_tensor
-from lazyutils.decomposition import Features, color_names
+from lazyutils.data import color_names, palette_tensor
+from lazyutils.decomposition import Features
 from lazyutils.plots import COLOR, DIGIT, EASY, HARD, INK, NEITHER, REFERENCE, draw_image
 from lazyutils.sae_metrics import density_histogram
 

@@ -83,7 +83,7 @@ one = int((digits["train_labels"] == 0).nonzero()[1])
 plots.show(
     plots_canvas.recipe_steps(digits["train_images"][one], palette, noise, seed),
     caption="One digit through the recipe: MNIST's ink, the flat colour, the texture, and the light stroke on top.",
-    alt=f"A white zero on black; a flat square of {exports.color_names(palette)[0]}; that square with noise; a light "
+    alt=f"A white zero on black; a flat square of {data.color_names(palette)[0]}; that square with noise; a light "
     "grey zero on it.",
 )
 

@@ -287,7 +287,7 @@ plots.show(
     caption="Hard images answered with a colour's digit while that colour is added; first dictionary.",
     alt="Panels of ten lines, one a colour: the share of images answered with its digit, over the dose.",
 )
-display(Markdown(words.steering(steered, pushed, decompose.color_names(palette))))
+display(Markdown(words.steering(steered, pushed, data.color_names(palette))))
 
 # %% [markdown]
 # ## The other networks

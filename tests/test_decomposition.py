@@ -153,7 +153,7 @@ def test_whole_chain_on_real_images(splits) -> None:
     auroc = sae_metrics.auroc(dictionary.encode(made.balanced).detach(), made.colors)
     assert f"{auroc[3].max():.2f}" in shown.facts["best colour"][3]
     assert "best colour" in feature_browser.render(shown)
-    assert shown.palette == "study" and shown.names[0] == "red" and decomposition.color_names("tab10")[3] == "colour 3"
+    assert shown.palette == "study" and shown.names[0] == "red" and data.color_names("tab10")[3] == "#d62728"
     assert features.title(3).startswith("η² colour 0.")
     rule = decomposition.rule_over_steps(place, dictionary, features.color_eta2 > 0.5, [1, 3])
     assert [row["steps"] for row in rule] == [1, 3]
