@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -14,18 +13,8 @@ from safetensors.torch import save as serialize
 from torch import nn
 
 from lazyutils.errors import DamagedFileError, MissingArtefactError
+from lazyutils.files import write_atomically
 from lazyutils.models import ARCHITECTURES, build
-
-
-def write_atomically(path: Path, content: bytes) -> None:
-    """Write beside ``path`` and rename, so that a killed process leaves no half file."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    scratch = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        scratch.write_bytes(content)
-        os.replace(scratch, path)
-    finally:
-        scratch.unlink(missing_ok=True)
 
 
 def save(path: str | Path, model: nn.Module, metadata: dict[str, Any], **options: int) -> None:

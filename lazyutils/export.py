@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import shutil
 import struct
 import zlib
 from collections.abc import Mapping
@@ -15,9 +14,9 @@ from pathlib import Path
 import numpy as np
 from torch import Tensor
 
-from lazyutils.checkpoints import write_atomically
 from lazyutils.data import PALETTES, color_names
 from lazyutils.errors import ClearError
+from lazyutils.files import whole_tree, write_atomically
 
 TREE = Path("colored_mnist") / "type2_background"
 FOLDERS = {"easy": "easy_train", "hard": "hard_test"}
@@ -63,33 +62,21 @@ def write_png_tree(splits: Mapping[str, Mapping[str, Tensor]], folder: str | Pat
         The folder ``.../type2_background``, which ``torchvision.datasets.ImageFolder`` reads split by split.
     """
     target = Path(folder) / TREE
-    scratch = target.with_name(f".{target.name}.partial")
-    shutil.rmtree(scratch, ignore_errors=True)
-    for name in FOLDERS.values():
-        for digit in range(10):
-            (scratch / name / str(digit)).mkdir(parents=True)
-    with ProcessPoolExecutor(workers, mp_context=get_context("fork")) as pool:
-        jobs = [
-            pool.submit(
-                write_pngs, tensors["images"].numpy(), tensors["labels"].numpy(), scratch / FOLDERS[split], part
-            )
-            for split, tensors in splits.items()
-            for part in np.array_split(np.arange(len(tensors["labels"])), 4 * workers)
-        ]
-        for job in jobs:
-            job.result()
-    replace_tree(scratch, target)
+    with whole_tree(target) as scratch:
+        for name in FOLDERS.values():
+            for digit in range(10):
+                (scratch / name / str(digit)).mkdir(parents=True)
+        with ProcessPoolExecutor(workers, mp_context=get_context("fork")) as pool:
+            jobs = [
+                pool.submit(
+                    write_pngs, tensors["images"].numpy(), tensors["labels"].numpy(), scratch / FOLDERS[split], part
+                )
+                for split, tensors in splits.items()
+                for part in np.array_split(np.arange(len(tensors["labels"])), 4 * workers)
+            ]
+            for job in jobs:
+                job.result()
     return target
-
-
-def replace_tree(scratch: Path, target: Path) -> None:
-    """Rename ``scratch`` to ``target``; an earlier tree steps aside whole, so that half a tree is never in place."""
-    earlier = target.with_name(f".{target.name}.earlier")
-    shutil.rmtree(earlier, ignore_errors=True)
-    if target.exists():
-        target.rename(earlier)
-    scratch.rename(target)
-    shutil.rmtree(earlier, ignore_errors=True)
 
 
 def write_pngs(images: np.ndarray, labels: np.ndarray, folder: Path, index: np.ndarray) -> None:

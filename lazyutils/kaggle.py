@@ -23,9 +23,9 @@ from pathlib import Path
 import nbformat
 
 from lazyutils import address, data, export, mnist, standins
-from lazyutils.checkpoints import write_atomically
 from lazyutils.command import exit_code
 from lazyutils.errors import ClearError
+from lazyutils.files import whole_tree, write_atomically
 from lazyutils.site import Report, task_names
 
 CONTENTS = """# What is in this folder
@@ -61,15 +61,10 @@ def write(owner: str | None, out: Path, root: Path = Path(), report: Report = pr
         raise ClearError(f"OWNER {owner!r}: write the name in your Kaggle profile's address, such as a-reader")
     if out.exists() and not (out / "kernels").is_dir():
         raise ClearError(f"{out} is there already and holds something else: choose another folder with --out")
-    scratch = out.with_name(f".{out.name}.partial")
-    shutil.rmtree(scratch, ignore_errors=True)
-    try:
+    with whole_tree(out) as scratch:
         source = write_data_set(owner or export.NO_OWNER, scratch, root, report)
         for task in task_names(root):
             write_kernel(task, owner or export.NO_OWNER, source, scratch / "kernels" / task, root)
-        export.replace_tree(scratch, out)
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
     if owner is None:
         report(
             f"No owner given: {export.NO_OWNER} stands in all metadata; `make kaggle OWNER=...` puts your user there"

@@ -13,9 +13,9 @@ import sys
 from pathlib import Path
 
 from lazyutils import sweep
-from lazyutils.checkpoints import write_atomically
 from lazyutils.command import exit_code
 from lazyutils.errors import ClearError, DamagedFileError, MissingArtefactError
+from lazyutils.files import write_atomically
 
 
 def pack(folder: Path, file: Path) -> int:

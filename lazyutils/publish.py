@@ -20,9 +20,10 @@ from typing import Any
 
 import nbformat
 
-from lazyutils import export, pages, pipeline, points, run, site
+from lazyutils import pages, pipeline, points, run, site
 from lazyutils.command import exit_code
 from lazyutils.errors import ClearError
+from lazyutils.files import replace_tree
 from lazyutils.sources import statements
 
 PAGE_LIMIT_MB = 1.5
@@ -162,7 +163,7 @@ def move_into_place(fresh: Path, root: Path) -> None:
     """Replace the earlier edition by the fresh one."""
     for name, place in PLACES.items():
         if (fresh / name).is_dir():
-            export.replace_tree(fresh / name, root / place)
+            replace_tree(fresh / name, root / place)
         else:
             (fresh / name).replace(root / place)
 

@@ -22,7 +22,7 @@ from IPython.display import Markdown, display
 from tqdm import tqdm
 
 from lazyutils import memory, parameters
-from lazyutils.checkpoints import write_atomically
+from lazyutils.files import write_atomically
 
 PACKAGES = ("torch", "torchvision", "numpy", "scikit-learn", "matplotlib")
 THIS_RUN = "this run"

@@ -23,6 +23,7 @@ from lazyutils import pages, sitecheck
 from lazyutils.address import repository
 from lazyutils.command import exit_code
 from lazyutils.errors import ClearError, MissingArtefactError
+from lazyutils.files import replace_tree
 
 VENDOR = {
     "mathjax/es5/tex-chtml.js": "mathjax",
@@ -60,8 +61,7 @@ def build(run_dir: Path | None = None, root: Path = Path(), report: Report = pri
     built = work / "_build" / "html"
     sitecheck.check(built)
     site = root / "_build" / "html"
-    shutil.rmtree(site, ignore_errors=True)
-    built.rename(site)
+    replace_tree(built, site)
     shutil.rmtree(work)
     count = len(list(site.rglob("*.html")))
     report(f"site: {site / 'index.html'} ({count} pages, {time.perf_counter() - started:.0f} s)")

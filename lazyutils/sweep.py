@@ -35,6 +35,7 @@ from lazyutils import (
 )
 from lazyutils.command import exit_code
 from lazyutils.errors import ClearError, MissingArtefactError
+from lazyutils.files import write_atomically
 from lazyutils.league import BEST, ENTRIES, Point
 from lazyutils.sources import statements
 
@@ -149,7 +150,7 @@ def cached(point: Point, path: Path, folder: Path, device: torch.device | str = 
     model, figures = league.run(point, path, device)
     keep(model, point, mark, folder)
     record = {"point": asdict(point), "fingerprint": mark, "figures": figures, "made": circumstances(device)}
-    checkpoints.write_atomically(file, json.dumps(record, indent=2).encode())
+    write_atomically(file, json.dumps(record, indent=2).encode())
     return figures
 
 

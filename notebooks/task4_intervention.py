@@ -56,6 +56,7 @@ from lazyutils import (
     checkpoints,
     critics,
     data,
+    files,
     gradcam,
     interventions,
     league,
@@ -321,7 +322,7 @@ display(Markdown(head + "\n".join(shift_rows)))
 for name, method in (("robust_erm", "erm"), ("robust_best", league.BEST)):
     source = sweep.network_file(next(p for p in plan["league"] if p.method == method), folder)
     for suffix in (".safetensors", ".json"):
-        checkpoints.write_atomically(task.path(f"models/{name}{suffix}"), source.with_suffix(suffix).read_bytes())
+        files.write_atomically(task.path(f"models/{name}{suffix}"), source.with_suffix(suffix).read_bytes())
 own = standings.paired([run["hard_accuracy"] for run in runs["study_penalty"]], baseline)
 informed = "" if critic == "lazy" else " Its critic presumes that the shortcut is a colour."
 display(
