@@ -10,6 +10,7 @@ import argparse
 import hashlib
 import inspect
 import json
+import math
 import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, replace
@@ -45,6 +46,8 @@ CODE = (augment, critics, data, interventions, league, metrics, models, penaltie
 
 ALWAYS = ("erm", "study_penalty", BEST)
 """Rows that the page can't do without; all ``seeds`` are theirs."""
+OVERSAMPLING = ("corrected_resampling", "corrected_teacher", "just_train_twice")
+"""Rows whose ``strength`` says how many times a conflicting image is seen."""
 
 
 def plan(parameters: Mapping[str, Any], own_bias: float) -> dict[str, list[Point]]:
@@ -65,7 +68,7 @@ def plan(parameters: Mapping[str, Any], own_bias: float) -> dict[str, list[Point
         bias = own_bias if changes.get("bias") is None else changes["bias"]
         league.check(Point(method, critic=parameters["critic"], bias=bias))
         found = Point(method, seed, **{"strength": ENTRIES[method].strength, **common, **changes})
-        return replace(found, epochs=epochs(found, parameters))
+        return budgeted(found, parameters)
 
     seeds, fewer = parameters["seeds"], parameters["method_seeds"]
     methods = dict.fromkeys([*ALWAYS, *parameters["methods"]])
@@ -117,6 +120,24 @@ def epochs(point: Point, parameters: Mapping[str, Any]) -> int:
     usual = parameters["study_epochs" if as_study else "epochs"]
     same_steps = round(usual * parameters["train_size"] / point.train_size)
     return max(min(8, usual) if as_study else usual, min(4 * usual, same_steps))
+
+
+def budgeted(point: Point, parameters: Mapping[str, Any]) -> Point:
+    """The point with what fits its number of images, where that is not the page's.
+
+    The one-cycle schedule's weight decay falls as its steps grow, so that weights are forgotten over the same share
+    of a run (after Wang & Aitchison 2025). Conflicting images are repeated less where there are few of them, which
+    are soon known by heart: in proportion to the square root of the number of images.
+    """
+    found = replace(point, epochs=epochs(point, parameters))
+    if ENTRIES[point.method].as_study or point.train_size == parameters["train_size"]:
+        return found
+    share = parameters["epochs"] * parameters["train_size"] / (found.epochs * point.train_size)
+    found = replace(found, weight_decay=round(point.weight_decay * share, 4))
+    if point.method not in OVERSAMPLING:
+        return found
+    growth = math.sqrt(point.train_size / parameters["train_size"])
+    return replace(found, strength=max(1.0, round(point.strength * growth, 1)))
 
 
 def name(point: Point) -> str:
