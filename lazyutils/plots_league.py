@@ -15,7 +15,7 @@ from lazyutils.data import ColoredDigits
 from lazyutils.league import BEST, ENTRIES
 from lazyutils.metrics import contingency
 from lazyutils.plots import COLOR, DIGIT, EASY, HARD, NEITHER, REFERENCE, color_ticks, heat_table
-from lazyutils.standings import paired
+from lazyutils.standings import Grid, paired
 
 MARKERS = "osD^v"
 METHOD_COLORS = (COLOR, DIGIT, EASY, HARD, NEITHER)
@@ -96,7 +96,7 @@ def interval_half_width(figure: Mapping[str, Any]) -> float | None:
     return 0.0 if result["low"] is None else 100 * (result["high"] - result["mean"])
 
 
-def curves_over(grid: Mapping[str, Mapping[float, Sequence[float]]], xlabel: str, title: str, log: bool) -> Figure:
+def curves_over(grid: Grid, xlabel: str, title: str, log: bool) -> Figure:
     """Hard accuracy against one quantity, a line a method, every run a dot; ``log`` spaces the axis by its logarithm,
     otherwise the given values stand side by side."""
     figure, axes = plt.subplots(figsize=(7.5, 3.6))
@@ -104,10 +104,17 @@ def curves_over(grid: Mapping[str, Mapping[float, Sequence[float]]], xlabel: str
     place = {value: value if log else position for position, value in enumerate(ticks)}
     for (method, points), color, marker in zip(grid.items(), METHOD_COLORS, MARKERS, strict=False):
         xs = sorted(points)
-        means = [100 * float(np.mean(points[x])) for x in xs]
-        axes.plot([place[x] for x in xs], means, color=color, marker=marker, ms=5, label=ENTRIES[method].title)
-        for x in xs:
-            axes.scatter([place[x]] * len(points[x]), 100 * np.array(points[x]), color=color, s=8, alpha=0.5)
+        hard = [points[x]["hard_accuracy"] for x in xs]
+        axes.plot(
+            [place[x] for x in xs],
+            [100 * found["mean"] for found in hard],
+            color=color,
+            marker=marker,
+            ms=5,
+            label=ENTRIES[method].title,
+        )
+        for x, found in zip(xs, hard, strict=True):
+            axes.scatter([place[x]] * found["n"], 100 * np.array(found["values"]), color=color, s=8, alpha=0.5)
     if log:
         axes.set_xscale("log")
     axes.set_xticks([place[x] for x in ticks], [f"{x:,}" if log else f"{x:g}" for x in ticks])

@@ -16,6 +16,8 @@ from lazyutils.metrics import collect_seeds, over_seeds
 from lazyutils.run import flag
 
 Figures = Mapping[str, float]
+Grid = Mapping[str, Mapping[float, Mapping[str, Any]]]
+"""Collected figures by method and by one setting's value."""
 
 
 def by_method(points: Sequence[Point], figures: Sequence[Figures]) -> dict[str, list[dict[str, float]]]:
@@ -73,6 +75,33 @@ def selections(runs: Mapping[str, list[dict[str, float]]]) -> dict[str, dict[str
     everything = [(run["hard_accuracy"], method) for method, seeds in runs.items() for run in seeds]
     best, method = max(everything)
     return {**table, "the hard set itself (best run of all)": {"method": method, "hard_accuracy": best}}
+
+
+def along(points: Sequence[Point], figures: Sequence[Figures], key: str, own: Any) -> Grid:
+    """Figures over seeds by method and by one of the points' settings; a setting of None is the data set's ``own``."""
+    grouped: dict[str, dict[Any, list[Figures]]] = defaultdict(lambda: defaultdict(list))
+    for point, found in zip(points, figures, strict=True):
+        value = getattr(point, key)
+        grouped[point.method][own if value is None else value].append(found)
+    return {
+        method: {value: collect_seeds(runs) for value, runs in sorted(values.items())}
+        for method, values in grouped.items()
+    }
+
+
+def grid_table(grid: Grid, setting: str) -> str:
+    """Markdown: hard and easy accuracy of every method, one line a value of ``setting``."""
+    titles = [ENTRIES[method].title for method in grid]
+    head = " | ".join([setting, *(f"{title}: hard | easy" for title in titles)])
+    rule = "|".join(["--:"] * (1 + 2 * len(grid)))
+    lines = []
+    for value in sorted({value for values in grid.values() for value in values}):
+        found = [values.get(value) for values in grid.values()]
+        cells = [
+            "– | –" if row is None else f"{cell(row['hard_accuracy'])} | {cell(row['easy_accuracy'])}" for row in found
+        ]
+        lines.append(f"| {value:,} | {' | '.join(cells)} |")
+    return "\n".join([f"| {head} |", f"|{rule}|", *lines])
 
 
 def league_table(table: Mapping[str, Mapping[str, Any]], commands: Mapping[str, str]) -> str:

@@ -10,7 +10,7 @@ import pytest
 import torch
 from scipy import stats
 
-from lazyutils import data, league, points, standings, sweep, training
+from lazyutils import data, league, plots_league, points, standings, sweep, training
 from lazyutils.errors import ClearError
 from lazyutils.league import Point
 
@@ -248,6 +248,21 @@ def test_plan_shares_points_and_leaves_out_impossible_ones():
     assert len(set(names)) == len({p for part in plan.values() for p in part})
     with pytest.raises(ClearError, match="'magic' is none of erm"):
         sweep.plan(PARAMETERS | {"methods": ["magic"]}, 0.95)
+
+
+def test_figures_along_a_setting():
+    points = [league.Point("erm", seed, train_size=size) for size in (2000, 500) for seed in (0, 1)]
+    points += [league.Point(league.BEST, 0, train_size=2000)]
+    figures = [{"hard_accuracy": value, "easy_accuracy": 0.99} for value in (0.8, 0.6, 0.5, 0.3, 0.97)]
+    grid = standings.along(points, figures, "train_size", 2000)
+    assert list(grid["erm"]) == [500, 2000] and grid["erm"][500]["hard_accuracy"]["values"] == [0.5, 0.3]
+    assert list(standings.along(points[:1], figures[:1], "bias", 0.95)["erm"]) == [0.95]
+    *_, few, many = standings.grid_table(grid, "training images").splitlines()
+    assert few == "| 500 | 40.0 ± 14.1 | 99.0 ± 0.0 | – | – |"
+    assert many == "| 2,000 | 70.0 ± 14.1 | 99.0 ± 0.0 | 97.0 | 99.0 |"
+    figure = plots_league.curves_over(grid, "training images", "Title", log=True)
+    lines = {line.get_label(): list(line.get_ydata()) for line in figure.axes[0].lines}
+    assert lines["ERM + BatchNorm (study)"] == pytest.approx([40, 70])
 
 
 def test_slurm_dry_run(tmp_path):
