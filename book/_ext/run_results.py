@@ -128,7 +128,8 @@ def number(figure: Any, digits: int = 2, scale: float = 1.0) -> str:
     """``0.12`` or, over seeds, ``0.12 ± 0.03``; a dash where there was nothing to measure."""
     if mean(figure) is None or math.isnan(mean(figure)):
         return "–"
-    text = f"{scale * mean(figure):.{digits}f}"
+    shown = round(scale * mean(figure), digits) + 0.0  # -0 is 0
+    text = f"{shown:.{digits}f}"
     spread = figure.get("sd") if isinstance(figure, dict) else None
     return text if spread is None else f"{text} ± {scale * spread:.{digits}f}"
 
