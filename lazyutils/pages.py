@@ -17,6 +17,7 @@ FOLD_FROM_LINES = 13
 PAGE_TAGS = {"parameters": "remove-cell", "bootstrap": "remove-cell", "injected-parameters": "hide-input"}
 """How cells with these tags appear: the parameters as they ran stand for the defaults."""
 PROMPTS = {"injected-parameters": ("Parameters of this run", "Parameters of this run")}
+FURTHER_FIGURE = "# A further figure of the cell above."
 UNDESCRIBED = re.compile(r"<img\b(?![^>]*\balt=(\"[^\"]|'[^']))", re.IGNORECASE)
 
 
@@ -96,7 +97,8 @@ def refuse_undescribed(cell: NotebookNode, place: str) -> None:
 
 
 def one_figure_each(cell: NotebookNode) -> list[NotebookNode]:
-    """The cell itself, and one cell without code for each further figure: MyST-NB knows one alt text a cell.
+    """The cell itself, and one with a hidden comment for each further figure: MyST-NB knows one alt text a cell, and
+    leaves out cells without source, outputs and all.
 
     Each cell gets the alt text and width that ``plots.show`` left in the output's metadata.
     """
@@ -106,7 +108,7 @@ def one_figure_each(cell: NotebookNode) -> list[NotebookNode]:
             parts.append([])
         parts[-1].append(output)
     further = [
-        new_code_cell("", outputs=part, metadata={"tags": ["remove-input"]}, id=f"{cell.id}-{number}")
+        new_code_cell(FURTHER_FIGURE, outputs=part, metadata={"tags": ["remove-input"]}, id=f"{cell.id}-{number}")
         for number, part in enumerate(parts[1:], start=2)
     ]
     if further:

@@ -195,7 +195,7 @@ def executed(task: str, folder: Path) -> nbformat.NotebookNode:
         new_output("stream", name="stderr", text="training: 100%|####| 9/9"),
         new_output("stream", name="stdout", text=f"saved {folder}/runs/tiny/models/x.safetensors\n"),
     ]
-    done.cells[6].outputs = figure_outputs()
+    done.cells[6].outputs = figure_outputs() + figure_outputs("A second square")
     add_slider(done, done.cells[7])
     return done
 

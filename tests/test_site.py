@@ -171,6 +171,7 @@ def test_pages_tell_of_what_has_run_and_of_nothing_else(tmp_path: Path) -> None:
 
 def test_figures_keep_their_description() -> None:
     assert 'alt="A red square"' in page("tasks/task1_lazycnn")
+    assert 'alt="A second square"' in page("tasks/task1_lazycnn")
     assert 'alt="A red square"' in page("intro")
 
 
