@@ -15,6 +15,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 from side_by_side import seconds
@@ -27,10 +28,10 @@ from torchvision.datasets import ImageFolder
 from lazyutils import data, export, mnist, models, training
 
 
-def ours(model: nn.Module, images: torch.Tensor, labels: torch.Tensor, batch: int, precision: str) -> None:
+def ours(model: nn.Module, images: torch.Tensor, labels: torch.Tensor, **settings: Any) -> None:
     """One epoch of the book's training loop."""
     optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
-    training.fit(model, images, labels, optimizer=optimizer, epochs=1, batch_size=batch, precision=precision)
+    training.fit(model, images, labels, optimizer=optimizer, epochs=1, **settings)
 
 
 def plain(model: nn.Module, loader: DataLoader) -> None:
@@ -99,7 +100,8 @@ def lazy_cnn(given: argparse.Namespace, easy: dict[str, torch.Tensor], images: t
         lazy = models.build("LazyCNN")
         ways: dict[str, Callable[[], object]] = {"ImageFolder, 2 workers": lambda: plain(lazy, loader)}
         for precision in training.PRECISIONS:
-            ways[precision] = lambda p=precision: ours(lazy, images, easy["labels"], given.batch, p)
+            settings = {"batch_size": given.batch, "loss": training.folded_cross_entropy, "precision": precision}
+            ways[precision] = lambda s=settings: ours(lazy, images, easy["labels"], **s)
         for count in sorted({1, len(cores)}):
             os.sched_setaffinity(0, cores[:count])
             torch.set_num_threads(count)
@@ -113,7 +115,8 @@ def robust_cnn(given: argparse.Namespace, images: torch.Tensor, labels: torch.Te
     flops = training_flops(robust, images[:1])
     ways = {"product": product("float32", given.side)}
     for precision in training.PRECISIONS:
-        ways[precision] = lambda p=precision: ours(robust, images, labels, given.robust_batch, p)
+        settings = {"batch_size": given.robust_batch, "precision": precision}
+        ways[precision] = lambda s=settings: ours(robust, images, labels, **s)
     taken = seconds(ways, given.repeats)
     peak = 2 * given.side**3 / taken["product"]
     print(f"matrix product, float32: {peak / 1e9:.0f} GFLOP/s; RobustCNN: {flops / 1e6:.1f} MFLOP an image and step")

@@ -18,6 +18,8 @@ from lazyutils.fold import replaced
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_SD = (0.229, 0.224, 0.225)
+TINY = 9
+"""Positions of a map, up to which a convolution in bfloat16 is fastest as a matrix product."""
 UNREADABLE = (RuntimeError, EOFError, pickle.UnpicklingError)
 """What ``torch.load`` raises for a file that is cut short or no checkpoint."""
 
@@ -120,11 +122,11 @@ class ResNet18(nn.Module):
     """
 
     def __init__(self, image_size: int = 224) -> None:
+        from torchvision.models import resnet18  # noqa: PLC0415 seconds, which small networks save
+
         super().__init__()
         self.image_size = image_size
         self.normalize = Normalize(IMAGENET_MEAN, IMAGENET_SD)
-        from torchvision.models import resnet18  # noqa: PLC0415 seconds, which small networks save
-
         self.net = resnet18()
         self.net.fc = nn.Linear(self.net.fc.in_features, 10)
 
@@ -172,25 +174,37 @@ class ColumnConv2d(torch.autograd.Function):
     """A convolution whose weight gradient is one matrix product over the image's columns.
 
     As in Chellapilla, Puri, Simard, "High performance convolutional neural networks for document processing" (2006).
-    On maps as small as layer4's, oneDNN's own weight gradient takes several times as long on a processor.
+    On maps as small as layer4's, oneDNN's own weight gradient takes several times as long on a processor; on
+    ``tiny`` ones so do the rest of its convolution's steps, which then are products as well.
     """
 
     @staticmethod
     def forward(ctx, x: Tensor, weight: Tensor, stride: tuple[int, int], padding: tuple[int, int]) -> Tensor:
         ctx.save_for_backward(x, weight)
         ctx.place = stride, padding
-        return F.conv2d(x, weight, None, stride, padding)
+        height, width = ((x.shape[i] + 2 * padding[i - 2] - weight.shape[i]) // stride[i - 2] + 1 for i in (2, 3))
+        ctx.tiny = x.dtype == torch.bfloat16 and height * width <= TINY
+        if not ctx.tiny:
+            return F.conv2d(x, weight, None, stride, padding)
+        out = columns(x, weight.shape[2:], stride, padding) @ kernel_rows(weight).t()
+        return out.unflatten(0, (len(x), height, width)).permute(0, 3, 1, 2)
 
     @staticmethod
     def backward(ctx, gradient: Tensor) -> tuple[Tensor | None, ...]:
         x, weight = ctx.saved_tensors
-        stride, padding = ctx.place
-        to_x = None
-        if ctx.needs_input_grad[0]:
-            to_x = torch.nn.grad.conv2d_input(x.shape, weight, gradient, stride, padding)
         rows = gradient.permute(0, 2, 3, 1).flatten(0, 2)
-        to_weight = rows.t() @ columns(x, weight.shape[2:], stride, padding)
+        to_x = None
+        if ctx.needs_input_grad[0] and ctx.tiny:
+            to_x = from_columns(rows @ kernel_rows(weight), x.shape, weight.shape[2:], *ctx.place)
+        elif ctx.needs_input_grad[0]:
+            to_x = torch.nn.grad.conv2d_input(x.shape, weight, gradient, *ctx.place)
+        to_weight = rows.t() @ columns(x, weight.shape[2:], *ctx.place)
         return to_x, to_weight.unflatten(1, (*weight.shape[2:], -1)).permute(0, 3, 1, 2), None, None
+
+
+def kernel_rows(weight: Tensor) -> Tensor:
+    """A kernel ``[O, C, k, k]`` as one row each output channel, ``[O, k k C]``."""
+    return weight.permute(0, 2, 3, 1).flatten(1)
 
 
 def columns(x: Tensor, size: tuple[int, int], stride: tuple[int, int], padding: tuple[int, int]) -> Tensor:
@@ -198,6 +212,20 @@ def columns(x: Tensor, size: tuple[int, int], stride: tuple[int, int], padding: 
     padded = F.pad(x, (padding[1], padding[1], padding[0], padding[0]))
     windows = padded.unfold(2, size[0], stride[0]).unfold(3, size[1], stride[1])
     return windows.permute(0, 2, 3, 4, 5, 1).flatten(3).flatten(0, 2)
+
+
+def from_columns(
+    rows: Tensor, shape: torch.Size, size: tuple[int, int], stride: tuple[int, int], padding: tuple[int, int]
+) -> Tensor:
+    """The transpose of ``columns``: each position's window added to where it came from, ``[N, C, H, W]``."""
+    n, channels, height, width = shape
+    padded = rows.new_zeros(n, height + 2 * padding[0], width + 2 * padding[1], channels)
+    windows = padded.unfold(1, size[0], stride[0]).unfold(2, size[1], stride[1])  # [N, h, w, C, size, size], a view
+    parts = rows.view(*windows.shape[:3], *size, channels)
+    for i in range(size[0]):
+        for j in range(size[1]):
+            windows[..., i, j] += parts[..., i, j, :]
+    return padded[:, padding[0] : padding[0] + height, padding[1] : padding[1] + width].permute(0, 3, 1, 2)
 
 
 def by_columns(block: nn.Module) -> AbstractContextManager[None]:

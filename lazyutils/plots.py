@@ -155,7 +155,7 @@ def learning_curves(axes: Axes, curves: Tensor, label: str, color: str) -> None:
 
 def percent(value: float, digits: int = 1) -> str:
     """A fraction as text in percent."""
-    return f"{100 * value:.{digits}f}%"
+    return f"{round(100 * value, digits) + 0.0:.{digits}f}%"  # -0 is 0
 
 
 def mean_sd(figure: dict, digits: int = 1) -> str:

@@ -103,8 +103,7 @@ def curves_over(grid: Grid, xlabel: str, title: str, log: bool) -> Figure:
     ticks = sorted({value for points in grid.values() for value in points})
     place = {value: value if log else position for position, value in enumerate(ticks)}
     for (method, points), color, marker in zip(grid.items(), METHOD_COLORS, MARKERS, strict=False):
-        xs = sorted(points)
-        hard = [points[x]["hard_accuracy"] for x in xs]
+        xs, hard = list(points), [found["hard_accuracy"] for found in points.values()]
         axes.plot(
             [place[x] for x in xs],
             [100 * found["mean"] for found in hard],

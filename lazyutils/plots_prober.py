@@ -323,12 +323,12 @@ def sweep_table(sweeps: Mapping[str, HueSweep]) -> Markdown:
 
 
 def corner_table(tables: Mapping[str, Scores]) -> Markdown:
-    """``probes.corner_answers`` of several networks: colour's digit / stroke's digit, and confidence."""
+    """``probes.corner_answers`` of several networks: colour's digit / stroke's digit · confidence."""
     corners = list(next(iter(tables.values())))
     lines = ["| Network | " + " | ".join(corners) + " |", "|---|" + "--:|" * len(corners)]
     for network, table in tables.items():
         cells = [
-            f"{percent(c['colour_share'], 0)} / {percent(c['digit_share'], 0)} (conf. {percent(c['confidence'], 0)})"
+            f"{percent(c['colour_share'], 0)} / {percent(c['digit_share'], 0)} · {percent(c['confidence'], 0)}"
             for c in table.values()
         ]
         lines.append(f"| {network} | " + " | ".join(cells) + " |")

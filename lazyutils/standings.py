@@ -92,7 +92,7 @@ def along(points: Sequence[Point], figures: Sequence[Figures], key: str, own: An
 def grid_table(grid: Grid, setting: str) -> str:
     """Markdown: hard and easy accuracy of every method, one line a value of ``setting``."""
     titles = [ENTRIES[method].title for method in grid]
-    head = " | ".join([setting, *(f"{title}: hard | easy" for title in titles)])
+    head = " | ".join([setting, *(f"{title}: hard | {title}: easy" for title in titles)])
     rule = "|".join(["--:"] * (1 + 2 * len(grid)))
     lines = []
     for value in sorted({value for values in grid.values() for value in values}):

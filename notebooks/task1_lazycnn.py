@@ -80,13 +80,14 @@ display(Markdown(plots.source(models.LazyCNN)))
 # on both sets, and pick no epoch by it.
 
 # %%
+settings = {"batch_size": batch_size, "loss": training.folded_cross_entropy, "precision": arithmetic}
 networks, curves = [], []
 for seed, (train, easy) in zip(seeds, splits, strict=True):
     model = models.build("LazyCNN", seed).to(task.device)
     watch = training.AccuracyCurves(model, {"easy": easy, "hard": hard})
     optimizer = torch.optim.SGD(model.parameters(), lr=learning_rate)
-    settings = {"epochs": epochs, "batch_size": batch_size, "seed": seed, "precision": arithmetic, "on_epoch": watch}
-    training.fit(model, train.images, train.labels, optimizer=optimizer, **settings)
+    own = {"epochs": epochs, "seed": seed, "on_epoch": watch}
+    training.fit(model, train.images, train.labels, optimizer=optimizer, **own, **settings)
     networks.append(model)
     curves.append(watch.values)
 
@@ -214,8 +215,8 @@ so_far = {name: list(values) for name, values in curves[0].items()}
 long_watch = training.AccuracyCurves(long_model, {"easy": easy, "hard": hard}, so_far)
 if laziness_epochs > epochs:
     optimizer = torch.optim.SGD(long_model.parameters(), lr=learning_rate)
-    settings |= {"epochs": laziness_epochs - epochs, "seed": seeds[0], "on_epoch": long_watch}
-    training.fit(long_model, train.images, train.labels, optimizer=optimizer, **settings)
+    own = {"epochs": laziness_epochs - epochs, "seed": seeds[0], "on_epoch": long_watch}
+    training.fit(long_model, train.images, train.labels, optimizer=optimizer, **own, **settings)
 
 # %%
 moved = words_cheater.trained_on(long_watch.values, epochs)

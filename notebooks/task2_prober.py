@@ -290,7 +290,7 @@ plots.show(
 # ## One digit, ten backgrounds
 # Last, no more looking inside. Repaint one digit in all ten colours and ask: does the answer change? Then the four
 # corners: both cues, only the colour, only the digit (on grey), neither. Each cell of the second table: share answered
-# with the colour's digit / with the stroke's digit, and mean confidence, on images whose cues conflict.
+# with the colour's digit / with the stroke's digit · mean confidence, on images whose cues conflict.
 
 # %%
 asked = {"LazyCNN": (lazy, len(fair)), "honest twin": (twin, len(fair)), "ResNet-18": (resnet, resnet_sweep)}

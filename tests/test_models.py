@@ -6,6 +6,7 @@ import urllib.error
 
 import pytest
 import torch
+from torch.nn import functional as F
 from torchvision.models import resnet18
 
 from lazyutils import models
@@ -95,6 +96,24 @@ def test_a_convolution_by_columns_has_autograds_gradients(stride, padding, kerne
     x = torch.randn(2, 3, 5, 6, dtype=torch.double, generator=generator, requires_grad=True)
     weight = torch.randn(4, 3, kernel, kernel, dtype=torch.double, generator=generator, requires_grad=True)
     assert torch.autograd.gradcheck(lambda *both: models.ColumnConv2d.apply(*both, stride, padding), (x, weight))
+    rows = models.columns(x, weight.shape[2:], stride, padding)
+    there = torch.randn(rows.shape, dtype=torch.double, generator=generator)
+    back = models.from_columns(there, x.shape, weight.shape[2:], stride, padding)
+    assert torch.isclose((rows * there).sum(), (x * back).sum()), "one is the other's transpose"
+
+
+@pytest.mark.parametrize("side", [3, 6])
+def test_a_convolution_of_tiny_maps_agrees_in_bfloat16(side):
+    generator = torch.Generator().manual_seed(0)
+    drawn = torch.randn(2, 8, side, side, generator=generator), torch.randn(16, 8, 3, 3, generator=generator)
+    results = []
+    for dtype in (torch.bfloat16, torch.float32):
+        x, weight = (tensor.bfloat16().to(dtype).requires_grad_() for tensor in drawn)
+        here = dtype == torch.bfloat16
+        out = models.ColumnConv2d.apply(x, weight, (2, 2), (1, 1)) if here else F.conv2d(x, weight, None, 2, 1)
+        results.append([out, *torch.autograd.grad(out.float().square().sum(), (x, weight))])
+    for by_columns, usual in zip(*results, strict=True):
+        assert by_columns.shape == usual.shape and (by_columns.float() - usual).norm() < 0.01 * usual.norm()
 
 
 @pytest.mark.parametrize("precision", [torch.float32, torch.bfloat16])
