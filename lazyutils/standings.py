@@ -90,18 +90,14 @@ def along(points: Sequence[Point], figures: Sequence[Figures], key: str, own: An
 
 
 def grid_table(grid: Grid, setting: str) -> str:
-    """Markdown: hard and easy accuracy of every method, one line a value of ``setting``."""
-    titles = [ENTRIES[method].title for method in grid]
-    head = " | ".join([setting, *(f"{title}: hard | {title}: easy" for title in titles)])
-    rule = "|".join(["--:"] * (1 + 2 * len(grid)))
-    lines = []
+    """Markdown: hard and easy accuracy, one line a value of ``setting`` and a method."""
+    lines = [f"| {setting} | method | hard | easy |", "|--:|---|--:|--:|"]
     for value in sorted({value for values in grid.values() for value in values}):
-        found = [values.get(value) for values in grid.values()]
-        cells = [
-            "– | –" if row is None else f"{cell(row['hard_accuracy'])} | {cell(row['easy_accuracy'])}" for row in found
-        ]
-        lines.append(f"| {value:,} | {' | '.join(cells)} |")
-    return "\n".join([f"| {head} |", f"|{rule}|", *lines])
+        for method, values in grid.items():
+            if row := values.get(value):
+                hard, easy = cell(row["hard_accuracy"]), cell(row["easy_accuracy"])
+                lines.append(f"| {value:,} | {ENTRIES[method].title} | {hard} | {easy} |")
+    return "\n".join(lines)
 
 
 def league_table(table: Mapping[str, Mapping[str, Any]], commands: Mapping[str, str]) -> str:

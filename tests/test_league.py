@@ -257,9 +257,10 @@ def test_figures_along_a_setting():
     grid = standings.along(points, figures, "train_size", 2000)
     assert list(grid["erm"]) == [500, 2000] and grid["erm"][500]["hard_accuracy"]["values"] == [0.5, 0.3]
     assert list(standings.along(points[:1], figures[:1], "bias", 0.95)["erm"]) == [0.95]
-    *_, few, many = standings.grid_table(grid, "training images").splitlines()
-    assert few == "| 500 | 40.0 ± 14.1 | 99.0 ± 0.0 | – | – |"
-    assert many == "| 2,000 | 70.0 ± 14.1 | 99.0 ± 0.0 | 97.0 | 99.0 |"
+    *_, few, many, best = standings.grid_table(grid, "training images").splitlines()
+    assert few == "| 500 | ERM + BatchNorm (study) | 40.0 ± 14.1 | 99.0 ± 0.0 |"
+    assert many == "| 2,000 | ERM + BatchNorm (study) | 70.0 ± 14.1 | 99.0 ± 0.0 |"
+    assert best == "| 2,000 | Logit correction + resampling | 97.0 | 99.0 |"
     figure = plots_league.curves_over(grid, "training images", "Title", log=True)
     lines = {line.get_label(): list(line.get_ydata()) for line in figure.axes[0].lines}
     assert lines["ERM + BatchNorm (study)"] == pytest.approx([40, 70])
