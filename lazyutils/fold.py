@@ -25,15 +25,24 @@ FEW_IMAGES = 16
 
 
 def fold_rows(x: Tensor, block: int) -> Tensor:
-    """``[N, C, H, W]`` to ``[N, block * C, H / block, W]`` in channels-last memory, with one copy."""
-    rows = x.permute(0, 2, 3, 1).unflatten(1, (-1, block))  # [N, H / block, block, W, C]
-    return rows.transpose(2, 3).flatten(3).permute(0, 3, 1, 2)
+    """``[N, C, H, W]`` to ``[N, block * C, H / block, W]``, with one copy, in the memory layout of ``x``."""
+    if in_channels_last(x):
+        rows = x.permute(0, 2, 3, 1).unflatten(1, (-1, block))  # [N, H / block, block, W, C]
+        return rows.transpose(2, 3).flatten(3).permute(0, 3, 1, 2)
+    return x.unflatten(2, (-1, block)).permute(0, 3, 1, 2, 4).flatten(1, 2)
 
 
-def unfold_rows(x: Tensor, block: int) -> Tensor:
-    """The inverse of ``fold_rows``."""
-    rows = x.permute(0, 2, 3, 1).unflatten(3, (block, -1))  # [N, H / block, W, block, C]
-    return rows.transpose(2, 3).flatten(1, 2).permute(0, 3, 1, 2)
+def unfold_rows(x: Tensor, block: int, channels_last: bool) -> Tensor:
+    """The inverse of ``fold_rows``, in channels-last memory or plainly contiguous."""
+    if channels_last:
+        rows = x.permute(0, 2, 3, 1).unflatten(3, (block, -1))  # [N, H / block, W, block, C]
+        return rows.transpose(2, 3).flatten(1, 2).permute(0, 3, 1, 2)
+    return x.unflatten(1, (block, -1)).permute(0, 2, 3, 1, 4).flatten(2, 3)
+
+
+def in_channels_last(x: Tensor) -> bool:
+    """Whether that is the memory layout of ``x``."""
+    return x.is_contiguous(memory_format=torch.channels_last)
 
 
 def fold_weight(weight: Tensor, stride: int, block: int) -> Tensor:
@@ -56,7 +65,7 @@ def folded_conv2d(conv: nn.Conv2d) -> Callable[[Tensor], Tensor]:
     kernel, stride, padding = conv.kernel_size[0], conv.stride[0], conv.padding[0]
     block = FULL // conv.in_channels // stride * stride
     spread = block // stride
-    weight = fold_weight(conv.weight, stride, block)
+    weight = fold_weight(conv.weight, stride, block).contiguous(memory_format=torch.channels_last)
     bias = None if conv.bias is None else conv.bias.repeat(spread)
 
     def forward(x: Tensor) -> Tensor:
@@ -64,8 +73,9 @@ def folded_conv2d(conv: nn.Conv2d) -> Callable[[Tensor], Tensor]:
         needed = block * (-(-height // spread) + weight.shape[2] - 1)
         edges = (padding, padding, padding, needed - x.shape[2] - padding)
         padded = F.pad(x, edges) if any(edges) else x  # padding by nothing would copy
-        out = F.conv2d(fold_rows(padded, block), weight, bias, stride=(1, stride))
-        return unfold_rows(out, spread)[:, :, :height]
+        rows = fold_rows(padded, block).contiguous(memory_format=torch.channels_last)
+        out = F.conv2d(rows, weight, bias, stride=(1, stride))
+        return unfold_rows(out, spread, in_channels_last(x))[:, :, :height]
 
     return forward
 

@@ -269,8 +269,8 @@ plots.show(
 # The same recipe at other bias ratios, and with more or fewer images. Where not one image contradicts the shortcut,
 # there is nothing for a critic to find, and the method is refused instead of failing quietly. A run with one bias or
 # one number of images draws no curve. The oracle, where it is asked for, shows what as many images teach when their
-# colours say nothing. In the published run our method with 57,000 images, one in twenty of them conflicting, is about as
-# good as the oracle with 3,000: what counts is the number of exceptions.
+# colours say nothing. In the published run our method with 57,000 images, one in twenty of them conflicting, is about
+# as good as the oracle with 3,000: what counts is the number of exceptions.
 #
 # The last table asks the networks above about hard digits in colours that no training image had, and on a background
 # three times as noisy.
