@@ -14,7 +14,7 @@ from pytorch_grad_cam import GradCAM as PackageGradCAM
 from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
 from side_by_side import seconds
 
-from lazyutils import memory, models
+from lazyutils import models
 from lazyutils.gradcam import GradCAM
 from lazyutils.hooks import find_layer
 
@@ -43,7 +43,6 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=3, help="timed repeats of each way")
     given = parser.parse_args()
     torch.set_num_threads(1)
-    memory.keep_freed()  # as every task of the book does
     print(f"{'network':10} {'layer':11} {'images':>6} {'ours':>8} {'package':>8} {'singles':>8}  package  singles")
     for name, layer, options, fewer in CASES:
         model = models.build(name, **options).eval()

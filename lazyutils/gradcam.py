@@ -7,7 +7,7 @@ afterwards as they were, also when something fails.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
@@ -106,15 +106,14 @@ class GradCAM:
         for part, classes in batches(self.model, images, targets, self.batch_size):
             seen = layer_gradients(self.model, self.layer, part, classes)
             raw = weighted_sum(seen.activations, seen.gradients)
-            quick = torch.einsum("nk,nkhw->nhw", numpy_mean(seen.gradients), seen.activations)  # raw is captum's sum
-            shown = to_display(quick, images.shape[2:])
+            shown = to_display(weighted_sum(seen.activations, seen.gradients, numpy_mean), images.shape[2:])
             parts.append((raw, shown, seen.targets, seen.logits))
         return ClassActivationMaps(*(torch.cat(column) for column in zip(*parts, strict=True)))
 
 
-def weighted_sum(activations: Tensor, gradients: Tensor) -> Tensor:
+def weighted_sum(activations: Tensor, gradients: Tensor, mean: Callable[[Tensor], Tensor] = spatial_mean) -> Tensor:
     """Equations 1 and 2 without the ReLU: ``sum_k alpha_k A_k`` with ``alpha_k`` the mean gradient, ``[N, h, w]``."""
-    alpha = spatial_mean(gradients)  # [N, K]
+    alpha = mean(gradients)  # [N, K]
     return (alpha[:, :, None, None] * activations).sum(dim=1)
 
 

@@ -13,6 +13,7 @@ from scipy import stats
 from lazyutils import sweep
 from lazyutils.league import BEST, ENTRIES, Point
 from lazyutils.metrics import collect_seeds, over_seeds
+from lazyutils.plots import percent
 from lazyutils.run import flag
 
 Figures = Mapping[str, float]
@@ -109,11 +110,10 @@ def league_table(table: Mapping[str, Mapping[str, Any]], commands: Mapping[str, 
     rows, order = [], sorted(table, key=lambda name: -table[name]["hard_accuracy"]["mean"])
     for method in order:
         row, entry = table[method], ENTRIES[method]
-        closed = round(row["gap_closed"]["mean"], 2) + 0.0  # -0 is 0
         title = f"**{entry.title}**" if method == BEST else entry.title
         rows.append(
             f"| {title} | {entry.knows} | {cell(row['easy_accuracy'])} | {cell(row['hard_accuracy'])} | "
-            f"{cell(row['colour_share'])} | {cell(row['worst_digit'])} | {closed:.0%} | "
+            f"{cell(row['colour_share'])} | {cell(row['worst_digit'])} | {percent(row['gap_closed']['mean'], 0)} | "
             f"{in_points(row['hard_difference'])} | {row['seconds']['mean']:.0f} |"
         )
     lines = "\n".join(f"# {ENTRIES[method].title}\n{commands[method]}" for method in order)

@@ -202,7 +202,7 @@ def test_folded_convolutions_equal_plain_ones(stride, kernel, padding, side, cha
         folded = model(x)
     torch.testing.assert_close(folded, plain, rtol=1e-5, atol=1e-5)
     gradients = [torch.autograd.grad(out.square().sum(), (x, *model.parameters())) for out in (plain, folded)]
-    torch.testing.assert_close(*gradients, rtol=1e-4, atol=1e-3)
+    torch.testing.assert_close(*gradients, rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("options", [(2,), (3, 2, 1), (3, 1), (2, 3)])
