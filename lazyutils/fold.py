@@ -65,7 +65,7 @@ def folded_conv2d(conv: nn.Conv2d) -> Callable[[Tensor], Tensor]:
     kernel, stride, padding = conv.kernel_size[0], conv.stride[0], conv.padding[0]
     block = FULL // conv.in_channels // stride * stride
     spread = block // stride
-    weight = fold_weight(conv.weight, stride, block).contiguous(memory_format=torch.channels_last)
+    weight = fold_weight(conv.weight, stride, block)
     bias = None if conv.bias is None else conv.bias.repeat(spread)
 
     def forward(x: Tensor) -> Tensor:
@@ -73,8 +73,8 @@ def folded_conv2d(conv: nn.Conv2d) -> Callable[[Tensor], Tensor]:
         needed = block * (-(-height // spread) + weight.shape[2] - 1)
         edges = (padding, padding, padding, needed - x.shape[2] - padding)
         padded = F.pad(x, edges) if any(edges) else x  # padding by nothing would copy
-        rows = fold_rows(padded, block).contiguous(memory_format=torch.channels_last)
-        out = F.conv2d(rows, weight, bias, stride=(1, stride))
+        layout = torch.channels_last if in_channels_last(x) else torch.contiguous_format
+        out = F.conv2d(fold_rows(padded, block), weight.contiguous(memory_format=layout), bias, stride=(1, stride))
         return unfold_rows(out, spread, in_channels_last(x))[:, :, :height]
 
     return forward
