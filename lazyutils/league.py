@@ -21,7 +21,7 @@ from lazyutils import augment, critics, data, interventions, models, training
 from lazyutils.data import ColoredDigits
 from lazyutils.errors import ClearError
 from lazyutils.interventions import Recipe
-from lazyutils.metrics import accuracy, cheating, contingency
+from lazyutils.metrics import accuracy, cheating, worst_digit
 
 STUDY_RATE, STUDY_PATIENCE = 1e-3, 5
 """The study's Adam at a constant rate; epochs without a better validation accuracy before it stops."""
@@ -77,7 +77,7 @@ class Material:
     def critic_network(self, kind: str) -> nn.Module:
         """A fresh critic of a kind in ``critics.CRITICS``."""
         settings = replace(critics.CRITICS[kind], seed=self.point.seed)
-        return critics.train(self.images, self.labels, settings)
+        return critics.train_whole(self.images, self.labels, settings)
 
 
 def robust(seed: int) -> nn.Module:
@@ -366,7 +366,7 @@ def study_optimizer(parameters: list[nn.Parameter]) -> tuple[Optimizer, None]:
 
 def label_free_score(model: nn.Module, train: ColoredDigits, easy: ColoredDigits) -> float:
     """What may choose between methods: validation accuracy balanced over (critic's class, label) cells."""
-    critic = critics.train(train.images, train.labels, critics.CRITICS["lazy"])
+    critic = critics.train_whole(train.images, train.labels, critics.CRITICS["lazy"])
     answers = training.predict(model, easy.images).argmax(1)
     return critics.balanced_accuracy(answers, critics.classes(critic, easy.images), easy.labels)
 
@@ -374,11 +374,7 @@ def label_free_score(model: nn.Module, train: ColoredDigits, easy: ColoredDigits
 def judge(model: nn.Module, easy: ColoredDigits, hard: ColoredDigits) -> dict[str, float]:
     """Accuracies, who is followed, the worst digit."""
     easy_answers, answers = (training.predict(model, digits.images).argmax(1) for digits in (easy, hard))
-    counts = contingency(hard.labels, answers)
-    return {
-        **cheating(easy_answers, easy, answers, hard),
-        "worst_digit": (counts.diagonal() / counts.sum(1)).min().item(),
-    }
+    return {**cheating(easy_answers, easy, answers, hard), "worst_digit": worst_digit(hard.labels, answers)}
 
 
 def shifts(model: nn.Module, hard: ColoredDigits, look: Look) -> dict[str, float]:

@@ -270,6 +270,30 @@ def test_critic_on_pure_colour_finds_the_exceptions():
     assert precision > 0.9 and recall > 0.9
 
 
+@pytest.mark.parametrize(
+    ("sevens", "trained", "returned"),
+    [([0.1, 0.9], 1, 0), ([0.0, 0.09, 0.5, 0.9], 3, 2), ([0.0, 0.05, 0.08, 0.08, 0.02, 0.9], 5, 2)],
+    ids=["the first is sound", "the third is", "none of five is"],
+)
+def test_a_critic_that_gives_a_digit_up_is_trained_again(monkeypatch, sevens, trained, returned):
+    labels = torch.arange(1000) % 10
+    ready, seeds = [], []
+    for share in sevens:
+        answers = labels.clone()
+        answers[(labels == 7).nonzero()[: round(100 * (1 - share)), 0]] = 0
+        ready.append(Fixed(F.one_hot(answers, 10).float()))
+
+    def train(images, labels, settings):
+        seeds.append(settings.seed)
+        return ready[len(seeds) - 1]
+
+    monkeypatch.setattr(critics, "train", train)
+    monkeypatch.setattr(critics, "classes", lambda critic, images: critic.logits.argmax(1))
+    critic = critics.train_whole(torch.zeros(1000, 3, 1, 1), labels, replace(critics.CRITICS["lazy"], seed=3))
+    assert critic is ready[returned]
+    assert seeds == [3 + 1000 * i for i in range(trained)]
+
+
 # --- augmentation ----------------------------------------------------------------------------------------------------
 
 

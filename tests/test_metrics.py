@@ -9,7 +9,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy import spatial, stats
-from sklearn.metrics import confusion_matrix, mutual_info_score
+from sklearn.metrics import confusion_matrix, mutual_info_score, recall_score
 
 from lazyutils import data, metrics
 
@@ -23,6 +23,14 @@ def test_contingency_is_sklearns_confusion_matrix(pair):
     counts = metrics.contingency(*pair)
     assert counts.dtype == torch.int64
     assert counts.tolist() == confusion_matrix(*pair, labels=range(10)).tolist()
+
+
+@given(PAIRS)
+def test_worst_digit_is_sklearns_lowest_recall(pair):
+    labels, predictions = pair
+    present = labels.unique().tolist()
+    expected = recall_score(labels, predictions, labels=present, average=None).min()
+    assert metrics.worst_digit(labels, predictions) == pytest.approx(expected, abs=1e-6)
 
 
 @given(PAIRS)
