@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 
 import torch
@@ -17,6 +17,8 @@ GCE_Q = 0.7
 """Exponent of generalised cross-entropy in Nam et al. 2020."""
 GUESS, TRIES, SEED_STEP = 0.1, 5, 1000
 """Share that a guess recognises; how many critics are trained at most, and how far apart their seeds lie."""
+MEMBERS, MEMBER_STEP = 3, 10
+"""Critics in a committee, and how far apart their seeds lie."""
 
 
 @dataclass(frozen=True)
@@ -98,6 +100,23 @@ def train_whole(images: Tensor, labels: Tensor, settings: CriticSettings) -> nn.
         if tried[-1][0] >= GUESS:
             break
     return max(tried, key=lambda attempt: attempt[0])[1]
+
+
+class Committee(nn.Module):
+    """Critics that answer together: the mean of their probabilities, ``[N, 10]``."""
+
+    def __init__(self, members: Iterable[nn.Module]) -> None:
+        super().__init__()
+        self.members = nn.ModuleList(members)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.stack([member(x).softmax(1) for member in self.members]).mean(0)
+
+
+def train_committee(images: Tensor, labels: Tensor, settings: CriticSettings) -> Committee:
+    """``MEMBERS`` critics from different initialisations; what only one of them makes of an image does not count."""
+    seeds = [settings.seed + MEMBER_STEP * member for member in range(MEMBERS)]
+    return Committee(train_whole(images, labels, replace(settings, seed=seed)) for seed in seeds)
 
 
 def classes(critic: nn.Module, images: Tensor) -> Tensor:

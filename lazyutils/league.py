@@ -71,13 +71,13 @@ class Material:
 
     @cached_property
     def critic(self) -> Tensor:
-        """The critic's answers on the training images, ``int64 [N]``."""
-        return critics.classes(self.critic_network(self.point.critic), self.images)
+        """A committee's answers on the training images, ``int64 [N]``."""
+        settings = self.critic_settings(self.point.critic)
+        return critics.classes(critics.train_committee(self.images, self.labels, settings), self.images)
 
-    def critic_network(self, kind: str) -> nn.Module:
-        """A fresh critic of a kind in ``critics.CRITICS``."""
-        settings = replace(critics.CRITICS[kind], seed=self.point.seed)
-        return critics.train_whole(self.images, self.labels, settings)
+    def critic_settings(self, kind: str) -> critics.CriticSettings:
+        """How critics of a kind in ``critics.CRITICS`` are trained for this point."""
+        return replace(critics.CRITICS[kind], seed=self.point.seed)
 
 
 def robust(seed: int) -> nn.Module:
@@ -135,7 +135,7 @@ def lff(material: Material) -> Recipe:
 
 def gradient_resampling(material: Material) -> Recipe:
     """PGD with the book's LazyCNN as the critic."""
-    critic = material.critic_network("lazy")
+    critic = critics.train_whole(material.images, material.labels, material.critic_settings("lazy"))
     features = training.batched(critic.features, material.images).flatten(1)
     return interventions.gradient_norm_resampling(training.batched(critic.fc, features), features, material.labels)
 

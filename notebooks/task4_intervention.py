@@ -183,13 +183,15 @@ for name, (kind, loss) in trained.items():
 plots.show(
     plots_league.critic_curves(watched),
     caption="Precision and recall of a critic's errors as a detector of conflicting training images. The league's own "
-    f"critic stops after {critics.CRITICS['lazy'].epochs} epochs.",
+    f"critics stop after {critics.CRITICS['lazy'].epochs} epochs, and {critics.MEMBERS} of them answer together.",
     alt="Two panels, precision and recall over the critic's epochs, with a line for each of three critics.",
 )
 
 # %% [markdown]
 # The 1x1 critic presumes that the shortcut is a colour. LazyCNN presumes nothing but that the shortcut is easy, and it
-# is the critic of the league unless the parameters say otherwise.
+# is the critic of the league unless the parameters say otherwise. One of them misses some and accuses others falsely,
+# not the same ones each time, so the league asks a committee. A critic that never learns one of the digits, which its
+# answers give away, is trained again.
 #
 # ## The winner
 # Logit correction adds log P(label | critic's class) to the logits during training: what the shortcut explains need

@@ -294,6 +294,20 @@ def test_a_critic_that_gives_a_digit_up_is_trained_again(monkeypatch, sevens, tr
     assert seeds == [3 + 1000 * i for i in range(trained)]
 
 
+def test_a_committee_answers_by_the_mean_of_its_members_probabilities():
+    logits = [torch.tensor([[2.0, 0.0, 1.0], [0.0, 1.0, 0.0]]), torch.tensor([[0.0, 3.0, 1.0], [0.0, 2.0, 9.0]])]
+    answers = critics.Committee(Fixed(row) for row in logits)(torch.zeros(2, 3, 1, 1))
+    assert torch.allclose(answers, (logits[0].softmax(1) + logits[1].softmax(1)) / 2)
+
+
+def test_a_committee_has_three_critics_of_different_seeds(monkeypatch):
+    seeds, labels = [], torch.arange(20) % 10
+    sound = Fixed(F.one_hot(labels, 10).float())
+    monkeypatch.setattr(critics, "train", lambda images, labels, settings: seeds.append(settings.seed) or sound)
+    critics.train_committee(torch.zeros(20, 3, 1, 1), labels, replace(critics.CRITICS["lazy"], seed=4))
+    assert seeds == [4, 14, 24]
+
+
 # --- augmentation ----------------------------------------------------------------------------------------------------
 
 
