@@ -80,6 +80,8 @@ METRICS = {
         "zero_map_share": {"lazycnn": 0.1},
         "gradcam_max_diff_displayed": 2e-6,
         "separation": {"location": {"Grad-CAM": 0.5}, "counterfactual": {"Grad-CAM": 0.9}},
+        "separation_images": 30,
+        "separation_all_images": {"location": 0.45, "images": 1000},
     },
     "task4_intervention": {
         "league": {
