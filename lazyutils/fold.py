@@ -73,9 +73,10 @@ def folded_conv2d(conv: nn.Conv2d) -> Callable[[Tensor], Tensor]:
         needed = block * (-(-height // spread) + weight.shape[2] - 1)
         edges = (padding, padding, padding, needed - x.shape[2] - padding)
         padded = F.pad(x, edges) if any(edges) else x  # padding by nothing would copy
-        layout = torch.channels_last if in_channels_last(x) else torch.contiguous_format
+        last = in_channels_last(x)
+        layout = torch.channels_last if last else torch.contiguous_format
         out = F.conv2d(fold_rows(padded, block), weight.contiguous(memory_format=layout), bias, stride=(1, stride))
-        return unfold_rows(out, spread, in_channels_last(x))[:, :, :height]
+        return unfold_rows(out, spread, last)[:, :, :height]
 
     return forward
 

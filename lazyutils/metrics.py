@@ -29,9 +29,9 @@ def contingency(rows: Tensor, columns: Tensor, size: int = 10) -> Tensor:
 
 def worst_digit(labels: Tensor, predictions: Tensor) -> float:
     """The lowest accuracy that a digit among ``labels int64 [N]`` has, 0 to 1."""
-    right = torch.bincount(labels[predictions == labels], minlength=10)
-    seen = torch.bincount(labels, minlength=10)
-    return (right[seen > 0] / seen[seen > 0]).min().item()
+    counts = contingency(labels, predictions)
+    seen = counts.sum(1)
+    return (counts.diagonal() / seen)[seen > 0].min().item()
 
 
 def followed(predictions: Tensor, labels: Tensor, colors: Tensor) -> dict[str, float]:
