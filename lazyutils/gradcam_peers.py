@@ -21,7 +21,7 @@ except ModuleNotFoundError as missing:
     raise ClearError(f"{missing.name} is not installed: run `pip install captum grad-cam`, then try again") from None
 
 Displayed = Callable[[nn.Module, str, Tensor, Tensor | int], Tensor]
-PART = 40
+PART = 20
 """Images compared at once: the package's gradient runs through all of a network, in double precision too."""
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -270,7 +270,7 @@ def run(
     model = train_on(point, biased, easy, look, on_epoch)
     seconds = time.process_time() - started
     hard = data.load(path, "hard")[: point.hard_size].to(device)
-    score = {"balanced_validation": label_free_score(model, biased, easy)}
+    score = {"balanced_validation": label_free_score(model, easy, validation_critic(like(point), path, device))}
     shifted = shifts(model, hard[:SHIFT_SIZE], look)
     return model, {"seconds": seconds, **score, **judge(model, easy, hard), **shifted}
 
@@ -364,11 +364,22 @@ def study_optimizer(parameters: list[nn.Parameter]) -> tuple[Optimizer, None]:
     return torch.optim.Adam(parameters, lr=STUDY_RATE), None
 
 
-def label_free_score(model: nn.Module, train: ColoredDigits, easy: ColoredDigits) -> float:
+def label_free_score(model: nn.Module, easy: ColoredDigits, critic: Tensor) -> float:
     """What may choose between methods: validation accuracy balanced over (critic's class, label) cells."""
-    critic = critics.train_whole(train.images, train.labels, critics.CRITICS["lazy"])
-    answers = training.predict(model, easy.images).argmax(1)
-    return critics.balanced_accuracy(answers, critics.classes(critic, easy.images), easy.labels)
+    return critics.balanced_accuracy(training.predict(model, easy.images).argmax(1), critic, easy.labels)
+
+
+def like(point: Point) -> Point:
+    """The plainest point with the same images."""
+    return Point("erm", point.seed, point.train_size, point.validation_size, bias=point.bias)
+
+
+@lru_cache(maxsize=1)
+def validation_critic(point: Point, path: Path, device: torch.device | str) -> Tensor:
+    """A critic's answers on the point's validation images, ``int64 [N]``: the same for every method."""
+    biased, easy = biased_subsets(point, path, device)
+    critic = critics.train_whole(biased.images, biased.labels, critics.CRITICS["lazy"])
+    return critics.classes(critic, easy.images)
 
 
 def judge(model: nn.Module, easy: ColoredDigits, hard: ColoredDigits) -> dict[str, float]:

@@ -10,7 +10,7 @@ import pytest
 import torch
 from scipy import stats
 
-from lazyutils import data, league, plots_league, points, standings, sweep, training
+from lazyutils import critics, data, league, plots_league, points, standings, sweep, training
 from lazyutils.errors import ClearError
 from lazyutils.league import Point
 
@@ -121,6 +121,19 @@ def test_the_same_point_gives_the_same_figures(dataset):
     first, second = (league.run(replace(TINY, method="corrected_teacher"), dataset)[1] for _ in range(2))
     first.pop("seconds"), second.pop("seconds")
     assert first == second
+
+
+def test_methods_with_the_same_images_are_scored_by_one_critic(dataset, monkeypatch):
+    trained = []
+    whole = critics.train_whole
+    monkeypatch.setattr(league.critics, "train_whole", lambda *args: trained.append(args) or whole(*args))
+    league.validation_critic.cache_clear()
+    for point in (TINY, replace(TINY, method="colour_only"), replace(TINY, method="oracle", epochs=2)):
+        league.run(point, dataset)
+    assert len(trained) == 1
+    for other in ({"seed": 1}, {"bias": 0.5}, {"train_size": 210}):
+        league.run(replace(TINY, **other), dataset)
+    assert len(trained) == 4
 
 
 def test_the_oracle_and_the_shifts_wear_the_data_sets_own_look(monkeypatch, tmp_path, dataset):
