@@ -68,9 +68,10 @@ def texture_histograms(split: dict[str, Tensor], palette: str, images: int = 500
     base = palette_tensor(palette)[split["colors"][:images]].float()[:, :, None, None].expand_as(pixels)
     unclipped = ~masks[:, None] & (base > 80) & (base < 175)
     figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3))
-    left.hist((pixels - base)[unclipped].numpy(), bins=np.arange(-80.5, 81.5), density=True, color=COLOR)
+    filled = {"density": True, "histtype": "stepfilled"}
+    left.hist((pixels - base)[unclipped].numpy(), bins=np.arange(-80.5, 81.5), color=COLOR, **filled)
     left.set(title="Background texture", xlabel="grey levels from the colour", ylabel="share per grey level")
-    right.hist(pixels[:, 0][masks].numpy(), bins=np.arange(179.5, 256.5), density=True, color=DIGIT, log=True)
+    right.hist(pixels[:, 0][masks].numpy(), bins=np.arange(179.5, 256.5), color=DIGIT, log=True, **filled)
     right.set(title="Strokes", xlabel="grey level (0-255)", ylabel="share per grey level (log)")
     return figure
 
