@@ -207,8 +207,9 @@ display(Markdown(plots.source(interventions.logit_correction)))
 # lines are brackets: they see the truth, other images or another input. *Gap closed* counts from the study's plain
 # training to the oracle, so it holds what the moving and bending alone are worth.
 #
-# In the published run the rows that ask a critic were trained later than the others, on a machine of the same kind that
-# took almost twice as long: their core seconds don't compare. Side by side, three critics cost 15% of a training.
+# In the published run the rows that ask a committee of critics were trained later than the others, on a machine of the
+# same kind that took half as long again: their core seconds don't compare. Side by side, a committee costs some 15% of
+# a training.
 
 # %%
 bracket_runs = standings.by_method(plan["brackets"], done["brackets"])
@@ -274,8 +275,8 @@ plots.show(
 # The same recipe at other bias ratios, and with more or fewer images. Where not one image contradicts the shortcut,
 # there is nothing for a critic to find, and the method is refused instead of failing quietly. A run with one bias or
 # one number of images draws no curve. The oracle, where it is asked for, shows what as many images teach when their
-# colours say nothing. In the published run our method with 57,000 images, one in twenty of them conflicting, is about
-# as good as the oracle with 3,000: what counts is the number of exceptions.
+# colours say nothing. In the published run our method with 57,000 images, one in twenty of them conflicting, lies
+# between the oracle with 3,000 and with 12,000: what counts is the number of exceptions.
 #
 # The last table asks the networks above about hard digits in colours that no training image had, and on a background
 # three times as noisy.
