@@ -98,16 +98,16 @@ class _Reached(Exception):
 
 
 @contextmanager
-def stopping_at(model: nn.Module, layer: str) -> Iterator[Callable[[Tensor], Tensor]]:
-    """A function from images to the output of ``layer`` that computes nothing behind that layer.
+def stopping_at(model: nn.Module, layer: str, before: bool = False) -> Iterator[Callable[[Tensor], Tensor]]:
+    """A function from images to the output of ``layer`` (``before``: its input) that computes nothing behind that.
 
     Raises:
         ClearError: unknown layer, or (when called) a layer that the forward pass doesn't use.
     """
     reached: list[Tensor] = []
 
-    def hook(_module: nn.Module, _inputs: tuple[Tensor, ...], output: Tensor) -> None:
-        reached.append(output)
+    def hook(_module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor | None = None) -> None:
+        reached.append(inputs[0] if before else output)
         raise _Reached
 
     def function(images: Tensor) -> Tensor:
@@ -117,7 +117,8 @@ def stopping_at(model: nn.Module, layer: str) -> Iterator[Callable[[Tensor], Ten
             return reached.pop()
         raise ClearError(f"the forward pass of {type(model).__name__} doesn't use {layer!r}: choose another layer")
 
-    handle = find_layer(model, layer).register_forward_hook(hook)
+    module = find_layer(model, layer)
+    handle = module.register_forward_pre_hook(hook) if before else module.register_forward_hook(hook)
     try:
         yield function
     finally:

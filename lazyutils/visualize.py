@@ -172,7 +172,6 @@ def layer_units(model: nn.Module, layer: str, reduction: str = "mean", size: int
     return [Unit(layer, channel, reduction) for channel in range(map_shape(model, layer, size)[0])]
 
 
-@torch.no_grad()
 def central_view(model: nn.Module, layer: str, size: int = 28) -> tuple[slice, Tensor]:
     """What the central unit of a layer's maps sees: rows (and columns alike) of the image, and that unit in their map.
 
@@ -187,7 +186,7 @@ def central_view(model: nn.Module, layer: str, size: int = 28) -> tuple[slice, T
     noise = torch.rand(1, 3, size, size, generator=torch.Generator().manual_seed(0)).to(device)
     blinded = noise.repeat(size, 1, 1, 1)
     blinded[range(size), :, range(size)] = torch.nan
-    with hooks.stopping_at(model, layer) as activation:
+    with torch.no_grad(), hooks.frozen(model), hooks.stopping_at(model, layer) as activation:
         whole = hooks.as_maps(activation(noise))[0]
         unit = reduction_weights("center", *whole.shape[1:])
         values = whole.flatten(1)[:, unit.argmax(), None]  # one a channel
@@ -203,55 +202,72 @@ def central_view(model: nn.Module, layer: str, size: int = 28) -> tuple[slice, T
     return slice(0, size), unit
 
 
+AFFINE = (nn.Conv2d, nn.Linear)
+"""Layers whose units are affine functions of the layer's input: their gradient is the same at every input."""
+
+
 @dataclass(frozen=True)
 class UnitGroup:
-    """Neighbouring units of one layer that need the same part of the image.
+    """Neighbouring units of one layer that need the same part of the image, as affine functions of a state.
+
+    The value of unit ``g`` is the sum of state times ``slopes[g]``, plus ``offsets[g]``.
 
     Attributes:
-        layer, channels: the layer, and each unit's channel.
+        layer: the units' own.
+        before: the state is the layer's input, so that the layer need not run at each step; else its output.
         crop: the rows and columns of the image that are needed.
-        weights: ``float32 [G, h, w]``, the reductions over the maps of that part.
+        slopes: ``float32 [G, ...]``, each of one state's shape.
+        offsets: ``float32 [G]``.
     """
 
     layer: str
-    channels: list[int]
+    before: bool
     crop: slice
-    weights: Tensor
+    slopes: Tensor
+    offsets: Tensor
+
+    def values(self, model: nn.Module, images: Tensor) -> Tensor:
+        """The value ``[G]`` of unit ``g`` on image ``g``."""
+        with hooks.stopping_at(model, self.layer, self.before) as state:
+            return (state(images[:, :, self.crop, self.crop]) * self.slopes).flatten(1).sum(1) + self.offsets
 
 
 def unit_group(model: nn.Module, layer: str, units: Sequence[Unit], size: int) -> UnitGroup:
     """Units of one layer that are all central or all not, checked."""
-    channels, height, width = map_shape(model, layer, size)
+    count, (channels, height, width) = len(units), map_shape(model, layer, size)
     wanted = [unit.channel for unit in units]
     if not 0 <= min(wanted) <= max(wanted) < channels:
         raise ClearError(f"{layer} has channels 0 to {channels - 1}, asked for {wanted}")
     if units[0].reduction == "center":
         crop, place = central_view(model, layer, size)
-        return UnitGroup(layer, wanted, crop, place.expand(len(units), -1, -1))
-    weights = torch.stack([reduction_weights(unit.reduction, height, width) for unit in units])
-    return UnitGroup(layer, wanted, slice(0, size), weights)
+        weights = place.expand(count, -1, -1)
+    else:
+        crop, weights = slice(0, size), torch.stack([reduction_weights(u.reduction, height, width) for u in units])
+    module, blank = hooks.find_layer(model, layer), next(model.parameters()).new_zeros(count, 3, size, size)
+    before = type(module) in AFFINE
+    with torch.no_grad(), hooks.stopping_at(model, layer, before) as state:
+        origin = torch.zeros_like(state(blank[:, :, crop, crop])).requires_grad_()
+    maps = hooks.as_maps(module(origin) if before else origin)
+    values = (maps[range(count), wanted] * weights.to(maps)).sum(dim=(1, 2))
+    return UnitGroup(layer, before, crop, torch.autograd.grad(values.sum(), origin)[0], values.detach())
 
 
 def unit_objective(model: nn.Module, units: Sequence[Unit], size: int = 28) -> Objective:
-    """The objective of ``units``, image ``u`` for unit ``u``.
+    """The objective of ``units``, image ``u`` for unit ``u``, with the weights that the model has now.
 
-    Neighbours in ``units`` of the same layer share a pass. It runs no deeper than that layer, and for central units
-    over no more of the images than they see.
+    Neighbours in ``units`` of the same layer share a pass. It runs no deeper than needed, and for central units over
+    no more of the images than they see.
 
     Raises:
         ClearError: unknown layer, channel or reduction.
     """
     runs = groupby(units, lambda unit: (unit.layer, unit.reduction == "center"))
-    groups = [unit_group(model, layer, list(run), size) for (layer, _), run in runs]
+    with hooks.frozen(model), torch.enable_grad():
+        groups = [unit_group(model, layer, list(run), size) for (layer, _), run in runs]
 
     def objective(images: Tensor) -> Tensor:
-        values, parts = [], images.split([len(group.channels) for group in groups])
-        for part, group in zip(parts, groups, strict=True):
-            with hooks.stopping_at(model, group.layer) as activation:
-                maps = hooks.as_maps(activation(part[:, :, group.crop, group.crop]))  # [G, C, h, w]
-            chosen = maps[range(len(part)), group.channels]
-            values.append((chosen * group.weights.to(maps)).sum(dim=(1, 2)))
-        return torch.cat(values)
+        parts = images.split([len(group.offsets) for group in groups])
+        return torch.cat([group.values(model, part) for group, part in zip(groups, parts, strict=True)])
 
     return objective
 

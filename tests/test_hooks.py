@@ -11,7 +11,8 @@ IMAGES = torch.rand(3, 3, 28, 28, generator=torch.Generator().manual_seed(0))
 
 
 def count_hooks(model: nn.Module) -> int:
-    return sum(len(module._forward_hooks) + len(module._backward_hooks) for module in model.modules())
+    kinds = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks")
+    return sum(len(getattr(module, kind)) for module in model.modules() for kind in kinds)
 
 
 class InPlace(nn.Module):
@@ -59,8 +60,10 @@ def test_stopping_computes_nothing_behind_the_layer():
     handle = model.conv3.register_forward_hook(lambda *_: called.append(True))
     with hooks.stopping_at(model, "conv2") as activation:
         out = activation(IMAGES)
-    handle.remove()
     torch.testing.assert_close(out, model.conv2(model.conv1(model.normalize(IMAGES)).relu()))
+    with hooks.stopping_at(model, "conv3", before=True) as state:
+        torch.testing.assert_close(state(IMAGES), out.relu())
+    handle.remove()
     assert not called and count_hooks(model) == 0
 
 
@@ -72,7 +75,14 @@ def test_stopping_at_a_layer_that_never_runs_is_an_error():
     assert count_hooks(model) == 0
 
 
-@pytest.mark.parametrize("enter", [lambda m: hooks.captured(m, ["conv1"]), lambda m: hooks.stopping_at(m, "conv1")])
+@pytest.mark.parametrize(
+    "enter",
+    [
+        lambda m: hooks.captured(m, ["conv1"]),
+        lambda m: hooks.stopping_at(m, "conv1"),
+        lambda m: hooks.stopping_at(m, "conv1", before=True),
+    ],
+)
 def test_hooks_go_away_after_an_exception(enter):
     model = models.build("LazyCNN", 0)
     with pytest.raises(RuntimeError, match="halfway"), enter(model):

@@ -24,7 +24,8 @@ def model():
 
 
 def state_of(model):
-    hooked = [len(m._forward_hooks) + len(m._backward_hooks) + ("forward" in vars(m)) for m in model.modules()]
+    kinds = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks")
+    hooked = [sum(len(getattr(m, kind)) for kind in kinds) + ("forward" in vars(m)) for m in model.modules()]
     parameters = [(p.requires_grad, p.grad is None) for p in model.parameters()]
     return [m.training for m in model.modules()], hooked, parameters
 
@@ -80,6 +81,20 @@ def test_achieved_is_the_units_own_activation(model):
     torch.testing.assert_close(found.achieved, expected, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize(
+    ("network", "layer"),
+    [("LazyCNN", "conv3"), ("LazyCNN", "relu2"), ("LazyCNN", "fc"), ("RobustCNN", "conv2"), ("ResNet18", "net.layer1")],
+)
+def test_an_objective_is_the_reduced_activation(network, layer):
+    net = models.build(network, 1).eval()
+    units = [Unit(layer, channel, reduction) for reduction in visualize.REDUCTIONS for channel in (3, 0)]
+    maps = hooks.collect(net, IMAGES[:1], [layer])[layer]
+    expected = torch.cat([visualize.reduce_maps(maps, reduction)[0, [3, 0]] for reduction in visualize.REDUCTIONS])
+    with torch.no_grad():
+        found = visualize.unit_objective(net, units)(IMAGES[:1].expand(len(units), -1, -1, -1))
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
+
+
 def test_same_seed_same_image_and_no_global_randomness(model):
     torch.manual_seed(1)
     before = torch.random.get_rng_state()
@@ -93,14 +108,14 @@ def test_same_seed_same_image_and_no_global_randomness(model):
 def test_nothing_of_the_model_changes_not_even_after_an_error():
     model = models.build("RobustCNN", 0).train()
     model.conv1.weight.requires_grad_(False)
-    before, weights = state_of(model), [p.clone() for p in model.parameters()]
-    visualize.maximize(model, [Unit("conv2", 0)], steps=2, redirect_steps=1)
+    before, weights = state_of(model), [w.clone() for w in model.state_dict().values()]
+    visualize.maximize(model, [Unit("conv2", 0), Unit("conv2", 1, "center")], steps=2, redirect_steps=1)
     visualize.dream(model, IMAGES, torch.tensor([0, 1, 2, 3]), steps=1)
     inversion.invert(model, IMAGES, ["relu2", "fc"], steps=2, tv_weight=0.1)
     with pytest.raises(ZeroDivisionError), visualize.redirected_relus(model), fold.folded(model):
         raise ZeroDivisionError
     assert state_of(model) == before
-    assert all(torch.equal(a, b) for a, b in zip(weights, model.parameters(), strict=True))
+    assert all(torch.equal(a, b) for a, b in zip(weights, model.state_dict().values(), strict=True))
 
 
 class Dead(nn.Module):
