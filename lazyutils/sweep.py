@@ -126,8 +126,9 @@ def budgeted(point: Point, parameters: Mapping[str, Any]) -> Point:
     """The point with what fits its number of images, where that is not the page's.
 
     The one-cycle schedule's weight decay falls as its steps grow, so that weights are forgotten over the same share
-    of a run (after Wang & Aitchison 2025). Conflicting images are repeated less where there are few of them, which
-    are soon known by heart: in proportion to the square root of the number of images.
+    of a run (after Wang & Aitchison 2025). Conflicting images are repeated less where there are fewer of them, which
+    are soon known by heart: in proportion to the square root of the number of images. More of them are repeated as
+    often as ever.
     """
     found = replace(point, epochs=epochs(point, parameters))
     if ENTRIES[point.method].as_study or point.train_size == parameters["train_size"]:
@@ -136,8 +137,8 @@ def budgeted(point: Point, parameters: Mapping[str, Any]) -> Point:
     found = replace(found, weight_decay=round(point.weight_decay * share, 4))
     if point.method not in OVERSAMPLING:
         return found
-    growth = math.sqrt(point.train_size / parameters["train_size"])
-    return replace(found, strength=max(1.0, round(point.strength * growth, 1)))
+    fewer = math.sqrt(min(1, point.train_size / parameters["train_size"]))
+    return replace(found, strength=max(1.0, round(point.strength * fewer, 1)))
 
 
 def name(point: Point) -> str:
