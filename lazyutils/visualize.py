@@ -244,7 +244,7 @@ def unit_group(model: nn.Module, layer: str, units: Sequence[Unit], size: int) -
     else:
         crop, weights = slice(0, size), torch.stack([reduction_weights(u.reduction, height, width) for u in units])
     module, blank = hooks.find_layer(model, layer), next(model.parameters()).new_zeros(count, 3, size, size)
-    before = type(module) in AFFINE
+    before = type(module) in AFFINE  # no subclass: it may compute something else
     with torch.no_grad(), hooks.stopping_at(model, layer, before) as state:
         origin = torch.zeros_like(state(blank[:, :, crop, crop])).requires_grad_()
     maps = hooks.as_maps(module(origin) if before else origin)
