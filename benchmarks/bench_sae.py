@@ -16,7 +16,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, TensorDataset
 
-from lazyutils import models, sae, sae_metrics, splice, visualize
+from lazyutils import models, sae, sae_metrics, splice
+from lazyutils.parametrization import PIXELS
 
 SIZE = 784
 
@@ -84,7 +85,7 @@ def bench_training(x: Tensor, epochs: int, width: int, k: int) -> None:
 
 def plain_ascent(model: torch.nn.Module, autoencoder: sae.SparseAutoencoder, unit: int, steps: int) -> float:
     """What one unit's preferred input reaches, written the way a notebook does it, from the batch's own start."""
-    free = visualize.Parametrization().start(28, 0)[None].requires_grad_()
+    free = PIXELS.start(28, 0)[None].requires_grad_()
     optimizer = torch.optim.Adam([free], lr=0.05)
 
     def value() -> Tensor:

@@ -14,7 +14,8 @@ from side_by_side import timed
 from torch import Tensor, nn
 
 from lazyutils import inversion, models, visualize
-from lazyutils.visualize import Parametrization, Unit
+from lazyutils.parametrization import PIXELS, Parametrization, color_statistics
+from lazyutils.visualize import Unit
 
 LAYERS = ("conv1", "conv2", "conv3")
 
@@ -22,7 +23,7 @@ LAYERS = ("conv1", "conv2", "conv3")
 def plain_loop(model: nn.Module, units: Sequence[Unit], steps: int) -> Tensor:
     """The usual loop over neurons from the same noise; the achieved objectives, ``[U]``."""
     achieved, record = [], {}
-    start = Parametrization().start(28, seed=0)
+    start = PIXELS.start(28, seed=0)
     for unit in units:
         free = start.clone()[None].requires_grad_()
         optimizer = torch.optim.Adam([free], lr=0.05)
@@ -63,7 +64,7 @@ def main() -> None:
     units = [u for layer in LAYERS for r in visualize.REDUCTIONS for u in visualize.layer_units(model, layer, r)]
     images = torch.rand(options.references, 3, 28, 28, generator=torch.Generator().manual_seed(0))
 
-    literature = {"jitter": 2, "parametrization": Parametrization(True, colors=visualize.color_statistics(images))}
+    literature = {"jitter": 2, "parametrization": Parametrization(True, colors=color_statistics(images))}
 
     def one_by_one(**settings) -> Tensor:
         return torch.cat([visualize.maximize(model, [unit], steps=steps, **settings).achieved for unit in units])

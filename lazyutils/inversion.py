@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from lazyutils import fold, hooks
 from lazyutils.data import ColoredDigits
 from lazyutils.errors import ClearError
-from lazyutils.visualize import Parametrization
+from lazyutils.parametrization import PIXELS
 
 
 @dataclass(frozen=True)
@@ -62,8 +62,8 @@ def invert(
     if steps < 1 or not layers:
         raise ClearError(f"steps ({steps}) and layers ({len(layers)}) must be at least 1")
     goals = hooks.collect(model, references, layers)
-    pixels, size = Parametrization(), references.shape[-1]
-    start = pixels.start(size, seed).to(references.device)
+    size = references.shape[-1]
+    start = PIXELS.start(size, seed).to(references.device)
     free = start.expand(len(layers), *references.shape).clone().requires_grad_()
     optimizer = torch.optim.Adam([free], lr=lr, fused=True)
 
@@ -77,7 +77,7 @@ def invert(
         return torch.stack(rows)
 
     def render() -> Tensor:
-        return pixels.render(free.flatten(0, 1), size).view(free.shape)
+        return PIXELS.render(free.flatten(0, 1), size).view(free.shape)
 
     with hooks.frozen(model), fold.folded(model):
         for _ in range(steps):

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from lazyutils import fold, hooks
 from lazyutils.errors import ClearError
+from lazyutils.parametrization import PIXELS, Parametrization
 
 Objective = Callable[[Tensor], Tensor]
 """Maps images ``[U, 3, H, W]`` to one value each, ``[U]``; image ``u`` alone decides value ``u``."""
@@ -43,68 +44,6 @@ def reduce_maps(activation: Tensor, reduction: str) -> Tensor:
     """Activations ``[N, C, H, W]`` or ``[N, C]`` to one value a channel, ``[N, C]``."""
     maps = hooks.as_maps(activation)
     return (maps * reduction_weights(reduction, *maps.shape[2:]).to(maps)).sum(dim=(2, 3))
-
-
-# --- parametrisations of an image ------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class ColorStatistics:
-    """Mean and correlation of the colours of a set of pixels.
-
-    Attributes:
-        mean: ``float32 [3]``, in [0, 1].
-        root: ``float32 [3, 3]``, square root of the covariance, scaled so that its longest column is 1.
-    """
-
-    mean: Tensor
-    root: Tensor
-
-
-def color_statistics(images: Tensor) -> ColorStatistics:
-    """Colour statistics of ``images [N, 3, H, W]``: the training set's own, never ImageNet's.
-
-    ImageNet's colour matrix, built into the usual libraries, would bring foreign colours into the very thing that is
-    studied here.
-    """
-    pixels = images.transpose(0, 1).flatten(1).double()
-    values, vectors = torch.linalg.eigh(torch.cov(pixels))
-    root = vectors @ torch.diag(values.clamp(min=0).sqrt()) @ vectors.T
-    return ColorStatistics(pixels.mean(1).float(), (root / root.norm(dim=0).max()).float())
-
-
-@dataclass(frozen=True)
-class Parametrization:
-    """From free numbers to pixels in [0, 1] (Olah, Mordvintsev and Schubert 2017, "Feature Visualization").
-
-    Attributes:
-        fourier: optimise the spectrum instead of the pixels.
-        decay: a frequency f is scaled by 1 / f^decay, so that coarse structure moves first.
-        colors: optimise decorrelated colours with these statistics, from their mean; None: plain RGB, from grey.
-    """
-
-    fourier: bool = False
-    decay: float = 1.0
-    colors: ColorStatistics | None = None
-
-    def start(self, size: int, seed: int, sd: float = 0.01) -> Tensor:
-        """One random starting point: ``[3, size, size]``, or the spectrum ``[3, size, size // 2 + 1, 2]``."""
-        shape = (3, size, size // 2 + 1, 2) if self.fourier else (3, size, size)
-        return torch.randn(shape, generator=torch.Generator().manual_seed(seed)) * sd
-
-    def render(self, free: Tensor, size: int) -> Tensor:
-        """Images ``float32 [U, 3, size, size]`` in [0, 1] from the free numbers of U images."""
-        canvas = torch.fft.irfft2(self.spectrum(free, size), s=(size, size), norm="ortho") if self.fourier else free
-        if self.colors is not None:
-            center = torch.logit(self.colors.mean.to(free), eps=1e-3).view(3, 1, 1)
-            canvas = center + torch.einsum("cd,udhw->uchw", self.colors.root.to(free), canvas)
-        return torch.sigmoid(canvas)
-
-    def spectrum(self, free: Tensor, size: int) -> Tensor:
-        """Complex coefficients ``[U, 3, size, size // 2 + 1]``, scaled by frequency."""
-        vertical, horizontal = torch.fft.fftfreq(size), torch.fft.rfftfreq(size)
-        frequency = (vertical[:, None] ** 2 + horizontal[None, :] ** 2).sqrt().clamp(min=1 / size)
-        return torch.view_as_complex(free.contiguous()) * (frequency**-self.decay).to(free.device)
 
 
 # --- a ReLU that lets a dead unit wake up ----------------------------------------------------------------------------
@@ -243,10 +182,11 @@ def unit_group(model: nn.Module, layer: str, units: Sequence[Unit], size: int) -
         weights = place.expand(count, -1, -1)
     else:
         crop, weights = slice(0, size), torch.stack([reduction_weights(u.reduction, height, width) for u in units])
-    module, blank = hooks.find_layer(model, layer), next(model.parameters()).new_zeros(count, 3, size, size)
+    module, blank = hooks.find_layer(model, layer), next(model.parameters()).new_zeros(1, 3, size, size)
     before = type(module) in AFFINE  # no subclass: it may compute something else
     with torch.no_grad(), hooks.stopping_at(model, layer, before) as state:
-        origin = torch.zeros_like(state(blank[:, :, crop, crop])).requires_grad_()
+        shape = state(blank[:, :, crop, crop]).shape[1:]
+    origin = blank.new_zeros(count, *shape).requires_grad_()
     maps = hooks.as_maps(module(origin) if before else origin)
     values = (maps[range(count), wanted] * weights.to(maps)).sum(dim=(1, 2))
     return UnitGroup(layer, before, crop, torch.autograd.grad(values.sum(), origin)[0], values.detach())
@@ -281,7 +221,7 @@ def ascend(
     seed: int = 0,
     size: int = 28,
     jitter: int = 0,
-    parametrization: Parametrization = Parametrization(),
+    parametrization: Parametrization = PIXELS,
     device: torch.device | str = "cpu",
 ) -> Preferred:
     """Adam ascent of ``objective`` from one shared noise image for all ``count`` images.

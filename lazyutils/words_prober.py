@@ -6,10 +6,10 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
+from lazyutils.parametrization import ColorStatistics
 from lazyutils.plots import percent
 from lazyutils.probes import HueSweep
 from lazyutils.units import UnitStudy
-from lazyutils.visualize import ColorStatistics
 
 Scores = Mapping[str, Mapping[str, float]]
 MARGIN = 0.05

@@ -53,6 +53,7 @@ from IPython.display import Markdown, display
 from lazyutils import checkpoints, data, hooks, interrogation, inversion, models, plots, prober, probes, run, units
 from lazyutils import plots_prober as figures
 from lazyutils import visualize, widgets, words_interrogation, words_prober
+from lazyutils.parametrization import Parametrization, color_statistics
 
 task = run.start("task2_prober", globals())
 plots.use_style()
@@ -236,7 +237,7 @@ display(figures.unit_table({"LazyCNN": study, **controls}))
 # the count, since a unit that is only graded, from dark to bright colours, say, counts several as well.
 
 # %%
-style = visualize.Parametrization(fourier=True, colors=visualize.color_statistics(fair_train.images))
+style = Parametrization(fourier=True, colors=color_statistics(fair_train.images))
 chosen = [visualize.Unit(layer, channel) for layer in blocks[1:3] for channel in range(resnet_units)]
 fourier = {"steps": resnet_steps, "jitter": 2, "redirect_steps": 8, "parametrization": style}
 resnet_study = units.study_units(resnet, chosen, judges, resnet_seeds, palette, **fourier)

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from lazyutils import plots_prober, words_prober
-from lazyutils.visualize import ColorStatistics
+from lazyutils.parametrization import ColorStatistics
 
 PARTS = ("chromatic_flat", "chromatic_pattern", "gray_flat", "gray_pattern")
 ENERGY = {"LazyCNN": {part: torch.full((6,), share) for part, share in zip(PARTS, (0.1, 0.5, 0.1, 0.3), strict=True)}}
