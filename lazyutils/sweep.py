@@ -125,16 +125,16 @@ def epochs(point: Point, parameters: Mapping[str, Any]) -> int:
 def budgeted(point: Point, parameters: Mapping[str, Any]) -> Point:
     """The point with what fits its number of images, where that is not the page's.
 
-    The one-cycle schedule's weight decay falls as its steps grow, so that weights are forgotten over the same share
-    of a run (after Wang & Aitchison 2025). Conflicting images are repeated less where there are fewer of them, which
-    are soon known by heart: in proportion to the square root of the number of images. More of them are repeated as
-    often as ever.
+    The one-cycle schedule's weight decay falls with the square root of its steps: half way, on a logarithmic scale,
+    between one that stays and one with which weights are forgotten over the same share of a run (Wang & Aitchison
+    2025). Conflicting images are repeated less where there are fewer of them, which are soon known by heart: in
+    proportion to the square root of the number of images. More of them are repeated as often as ever.
     """
     found = replace(point, epochs=epochs(point, parameters))
     if ENTRIES[point.method].as_study or point.train_size == parameters["train_size"]:
         return found
     share = parameters["epochs"] * parameters["train_size"] / (found.epochs * point.train_size)
-    found = replace(found, weight_decay=round(point.weight_decay * share, 4))
+    found = replace(found, weight_decay=round(point.weight_decay * math.sqrt(share), 4))
     if point.method not in OVERSAMPLING:
         return found
     fewer = math.sqrt(min(1, point.train_size / parameters["train_size"]))
