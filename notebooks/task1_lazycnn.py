@@ -243,8 +243,10 @@ plots.show(
 checkpoints.save(
     task.path("models/lazycnn.safetensors"), networks[0], {"task": task.task, "parameters": task.parameters}
 )
+aligned = [1 - easy.conflicting.double().mean().item() for _, easy in splits]
 figures |= {
     "precision": arithmetic,
+    "aligned_validation": aligned,
     "critic": critic_figures,
     "curves": {name: [seed_curves[name] for seed_curves in curves] for name in ("easy", "hard")},
     "laziness": long_watch.values,
@@ -254,8 +256,8 @@ display(
         f"LazyCNN reaches {plots.percent(figures['easy_accuracy']['mean'])} on the easy set, where the colour critic "
         f"reaches {plots.percent(critic_figures['easy_accuracy'])}, and "
         f"{plots.percent(figures['hard_accuracy']['mean'])} on the hard set (means of {len(seeds)} network(s)). "
-        f"{moved} The easy images held out for validation have the training set's bias: on all but "
-        f"{plots.percent(easy.conflicting.double().mean().item())} of them a cheater is as right as a reader."
+        f"{moved} The easy images held out for validation have the training set's bias: whoever reads every colour "
+        f"rightly and no shape scores {plots.percent(sum(aligned) / len(aligned))} on them."
     )
 )
 task.finish(figures)
@@ -265,6 +267,12 @@ task.finish(figures)
 # The study reports 7.04% on the hard set, one run. A seed here draws the subset, the initial weights and the order of
 # the images, and one run can't say how much hangs on that. We report the range over seeds instead of the best one, and
 # vary no other setting on this page but the number of epochs.
+#
+# Nor could we have both, 95% on the easy set and under 10% on the hard one. We tried six settings with three seeds
+# each, with the last weights and with weights averaged over one epoch or three: pixels from 0 to 1, from -1 to 1 and
+# in ImageNet's scaling, batches of 64, 256 and 700, a weight decay of 0.03. While the mean hard accuracy was below
+# 10%, the mean easy accuracy never passed 94.8%; where it reached 95%, the hard one had passed 15%. Colour alone scores
+# 94.8% on the validation images of these seeds, so that more than this takes shape.
 
 # %% [markdown]
 # ## References
