@@ -7,6 +7,7 @@ import copy
 import pytest
 import torch
 from captum.attr import LayerGradCam
+from model_state import state
 from pytorch_grad_cam import GradCAM as PackageGradCAM
 from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
 from torch import nn
@@ -39,20 +40,6 @@ def pictures(n: int, seed: int = 0) -> torch.Tensor:
     generator = torch.Generator().manual_seed(seed)
     blocks = torch.rand(n, 3, 4, 4, generator=generator).repeat_interleave(7, 2).repeat_interleave(7, 3)
     return (0.8 * blocks + 0.2 * torch.rand(n, 3, 28, 28, generator=generator)).clamp(0, 1)
-
-
-def state(model: nn.Module) -> dict:
-    """All that must be as it was: modes, hooks, gradients, what is trainable, values."""
-    hooks = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
-    return {
-        "modes": [module.training for module in model.modules()],
-        "hooks": sum(len(getattr(module, kind)) for module in model.modules() for kind in hooks),
-        "gradients": [parameter.grad for parameter in model.parameters()],
-        "trainable": [parameter.requires_grad for parameter in model.parameters()],
-        "sums": [tensor.double().sum().item() for tensor in model.state_dict().values()],
-        "forwards": ["forward" in vars(module) for module in model.modules()],
-        "grad_enabled": torch.is_grad_enabled(),
-    }
 
 
 @pytest.mark.parametrize(("name", "layer"), CASES)

@@ -2,17 +2,13 @@
 
 import pytest
 import torch
+from model_state import count_hooks
 from torch import nn
 
 from lazyutils import hooks, models
 from lazyutils.errors import ClearError
 
 IMAGES = torch.rand(3, 3, 28, 28, generator=torch.Generator().manual_seed(0))
-
-
-def count_hooks(model: nn.Module) -> int:
-    kinds = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks")
-    return sum(len(getattr(module, kind)) for module in model.modules() for kind in kinds)
 
 
 class InPlace(nn.Module):

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from model_state import state
 from torch import nn
 
 from lazyutils import fold, hooks, inversion, models, visualize
@@ -22,13 +23,6 @@ PARAMETRIZATIONS = {
 @pytest.fixture(scope="module")
 def model():
     return models.build("LazyCNN", 0)
-
-
-def state_of(model):
-    kinds = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks")
-    hooked = [sum(len(getattr(m, kind)) for kind in kinds) + ("forward" in vars(m)) for m in model.modules()]
-    parameters = [(p.requires_grad, p.grad is None) for p in model.parameters()]
-    return [m.training for m in model.modules()], hooked, parameters
 
 
 @pytest.mark.parametrize("name", PARAMETRIZATIONS)
@@ -109,13 +103,13 @@ def test_same_seed_same_image_and_no_global_randomness(model):
 def test_nothing_of_the_model_changes_not_even_after_an_error():
     model = models.build("RobustCNN", 0).train()
     model.conv1.weight.requires_grad_(False)
-    before, weights = state_of(model), [w.clone() for w in model.state_dict().values()]
+    before, weights = state(model), [w.clone() for w in model.state_dict().values()]
     visualize.maximize(model, [Unit("conv2", 0), Unit("conv2", 1, "center")], steps=2, redirect_steps=1)
     visualize.dream(model, IMAGES, torch.tensor([0, 1, 2, 3]), steps=1)
     inversion.invert(model, IMAGES, ["relu2", "fc"], steps=2, tv_weight=0.1)
     with pytest.raises(ZeroDivisionError), visualize.redirected_relus(model), fold.folded(model):
         raise ZeroDivisionError
-    assert state_of(model) == before
+    assert state(model) == before
     assert all(torch.equal(a, b) for a, b in zip(weights, model.state_dict().values(), strict=True))
 
 
@@ -254,4 +248,4 @@ def test_before_a_cut_nothing_changes_by_a_bit_and_behind_it_only_rounding():
 def test_bad_input_is_one_clear_error(model, call, message):
     with pytest.raises(ClearError, match=message):
         call(model)
-    assert state_of(model) == state_of(models.build("LazyCNN", 0))
+    assert state(model) == state(models.build("LazyCNN", 0))
