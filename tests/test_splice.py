@@ -6,6 +6,7 @@ import math
 
 import pytest
 import torch
+from model_state import count_hooks
 from sklearn.linear_model import LogisticRegression
 from torch import nn
 
@@ -63,7 +64,7 @@ def test_reading_and_putting_back_is_the_network(architecture: str, layer: str) 
     assert states.shape == (6, place.size)
     torch.testing.assert_close(place.logits(states), training.predict(model, images()), rtol=1e-5, atol=1e-5)
     assert model.training and all(parameter.requires_grad for parameter in model.parameters())
-    assert not model._forward_hooks and all(parameter.grad is None for parameter in model.parameters())
+    assert count_hooks(model) == 0 and all(parameter.grad is None for parameter in model.parameters())
 
 
 @pytest.mark.parametrize(("architecture", "layer"), [("LazyCNN", "relu3"), ("ResNet18", "layer4")])
