@@ -243,7 +243,7 @@ plots.show(
 checkpoints.save(
     task.path("models/lazycnn.safetensors"), networks[0], {"task": task.task, "parameters": task.parameters}
 )
-aligned = [1 - easy.conflicting.double().mean().item() for _, easy in splits]
+aligned = metrics.over_seeds([1 - easy.conflicting.double().mean().item() for _, easy in splits])
 figures |= {
     "precision": arithmetic,
     "aligned_validation": aligned,
@@ -256,8 +256,8 @@ display(
         f"LazyCNN reaches {plots.percent(figures['easy_accuracy']['mean'])} on the easy set and "
         f"{plots.percent(figures['hard_accuracy']['mean'])} on the hard set (means of {len(seeds)} network(s)). "
         f"{moved} The easy images held out for validation have the training set's bias: whoever reads every colour "
-        f"rightly and no shape scores {plots.percent(sum(aligned) / len(aligned))} on them (mean over seeds), and "
-        f"{plots.percent(aligned[0])} on the first seed's, where the colour critic reaches "
+        f"rightly and no shape scores {plots.mean_sd(aligned)} on them (over seeds), and "
+        f"{plots.percent(aligned['values'][0])} on the first seed's, where the colour critic reaches "
         f"{plots.percent(critic_figures['easy_accuracy'])}."
     )
 )
