@@ -8,6 +8,7 @@ digit that owns the background colour, and s_i != y_i marks the images whose cue
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import cycle
 
 import torch
 from torch import Tensor, nn
@@ -19,8 +20,8 @@ from lazyutils.errors import ClearError
 from lazyutils.metrics import contingency
 from lazyutils.training import Batch, Loss, Order, cross_entropy
 
-TEACHER_WEIGHT = 0.3
-"""Weight of the teacher beside the cross-entropy."""
+TEACHER_WEIGHT, RECOLORING_WEIGHT = 0.3, 3.0
+"""Weights of the teacher and, at the end of training, of the recolouring penalty beside the corrected cross-entropy."""
 
 
 @dataclass(frozen=True)
@@ -165,6 +166,25 @@ def logit_correction(
         return fit if teacher is None else fit + TEACHER_WEIGHT * disagreement(logits, teacher, batch.images)
 
     return Recipe(loss, weighted_order(weights) if oversampling > 1 else None)
+
+
+def corrected_recoloring(critic: Tensor, labels: Tensor, oversampling: float, steps: int) -> Recipe:
+    """``logit_correction`` with the penalty of ``recoloring_penalty``: at every second step, with twice the weight.
+
+    What a shape means shall not depend on the colour it is seen in: then the many images that wear their digit's own
+    colour teach something about the few that don't.
+    """
+    corrected = logit_correction(critic, labels, oversampling)
+    ramp = penalties.LinearRamp(2 * RECOLORING_WEIGHT, max(1, steps // 2))
+    penalized = penalties.penalized_cross_entropy(
+        penalties.log_odds, penalties.recoloring_share, ramp, fit=corrected.loss
+    )
+    turns = cycle((corrected.loss, penalized))
+
+    def loss(model: nn.Module, batch: Batch) -> Tensor:
+        return next(turns)(model, batch)
+
+    return Recipe(loss, corrected.order)
 
 
 def disagreement(logits: Tensor, teacher: nn.Module, images: Tensor) -> Tensor:

@@ -200,6 +200,13 @@ METHODS: dict[str, Method] = {
         needs_conflicts=True,
         strength=8.0,
     ),
+    "corrected_recoloring": Method(
+        "Logit correction + resampling + recolouring",
+        lambda m: interventions.corrected_recoloring(m.critic, m.labels, m.point.strength, m.steps),
+        "a critic; the bias is a global colour",
+        needs_conflicts=True,
+        strength=8.0,
+    ),
     "corrected_teacher": Method(
         "Logit correction + resampling + teacher",
         lambda m: interventions.logit_correction(m.critic, m.labels, m.point.strength, m.average.network),

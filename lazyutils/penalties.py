@@ -22,7 +22,7 @@ from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
 from lazyutils.errors import ClearError
-from lazyutils.training import Batch, Loss
+from lazyutils.training import Batch, Loss, cross_entropy
 
 STEP = 0.005
 """Root mean square of e v, in units of the pixel range."""
@@ -115,7 +115,9 @@ class ActivationPattern(TorchFunctionMode):
         return out
 
 
-def penalized_cross_entropy(score: Score, measure: Measure, weight: Weight, predicted: bool = False) -> Loss:
+def penalized_cross_entropy(
+    score: Score, measure: Measure, weight: Weight, predicted: bool = False, fit: Loss = cross_entropy
+) -> Loss:
     """Cross-entropy plus weight times a penalty on the input gradient of ``score``, at about three plain steps.
 
     Args:
@@ -123,6 +125,7 @@ def penalized_cross_entropy(score: Score, measure: Measure, weight: Weight, pred
         measure: maps the gradient ``[B, 3, H, W]`` to the penalty P.
         weight: gives P's weight, once a step.
         predicted: take the network's own answers as targets instead of the labels.
+        fit: the cross-entropy CE, which may weigh or correct the logits, but asks the model only about the batch.
 
     Returns:
         A loss for ``training.fit``: its value is CE + weight P, its gradient that of double backward.
@@ -144,9 +147,9 @@ def penalized_cross_entropy(score: Score, measure: Measure, weight: Weight, pred
                 return functional_call(model, buffers, (images.detach() + step * direction,))
 
         ahead, behind = shifted(step), shifted(-step)
-        fit = (F.cross_entropy(ahead, batch.labels) + F.cross_entropy(behind, batch.labels)) / 2
+        mean = (fit(lambda images: ahead, batch) + fit(lambda images: behind, batch)) / 2
         slope = (score(ahead.float(), targets) - score(behind.float(), targets)) / (2 * step)
-        return fit + weight() * (value + slope - slope.detach())
+        return mean + weight() * (value + slope - slope.detach())
 
     return loss
 

@@ -46,7 +46,7 @@ CODE = (augment, critics, data, interventions, league, metrics, models, penaltie
 
 ALWAYS = ("erm", "study_penalty", BEST)
 """Rows that the page can't do without; all ``seeds`` are theirs."""
-OVERSAMPLING = ("corrected_resampling", "corrected_teacher", "just_train_twice")
+OVERSAMPLING = ("corrected_resampling", "corrected_recoloring", "corrected_teacher", "just_train_twice")
 """Rows whose ``strength`` says how many times a conflicting image is seen."""
 
 

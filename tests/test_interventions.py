@@ -62,6 +62,29 @@ def test_penalty_has_the_gradient_of_double_backward(architecture, score, measur
     assert both[0] - both[1] == pytest.approx(3 * value.item(), rel=1e-6)
 
 
+def test_a_corrected_recoloring_is_the_correction_and_at_every_second_step_twice_the_penalty():
+    model, batch = models.build("RobustCNN").double().train(), digits(dtype=torch.float64)
+    labels = batch.labels.repeat(20)
+    critic = torch.where(torch.arange(len(labels)) % 7 == 0, (labels + 3) % 10, labels)
+    corrected = interventions.logit_correction(critic, labels, 4.0)
+    recipe = interventions.corrected_recoloring(critic, labels, 4.0, steps=4)
+    plain = gradient(model, corrected.loss, batch)
+
+    def slow(model, batch):
+        penalty = penalties.double_backward_penalty(
+            model, batch.images, penalties.log_odds, penalties.recoloring_share, batch.labels
+        )
+        return 2 * interventions.RECOLORING_WEIGHT * penalty
+
+    first, none_yet, third, whole = (gradient(model, recipe.loss, batch) for _ in range(4))
+    assert torch.equal(first, plain) and torch.equal(third, plain)
+    assert (none_yet - plain).norm() < 0.001 * plain.norm()
+    assert (whole - none_yet - gradient(model, slow, batch)).norm() < 0.02 * (whole - none_yet).norm()
+    generators = (torch.Generator().manual_seed(0) for _ in range(2))
+    drawn = [found.order(generator) for found, generator in zip((recipe, corrected), generators, strict=True)]
+    assert torch.equal(*drawn)
+
+
 def test_the_finite_difference_converges_with_the_square_of_its_step(monkeypatch):
     model, batch = models.build("RobustCNN").double().train(), digits(dtype=torch.float64)
     score, measure = penalties.log_odds, penalties.recoloring_share
