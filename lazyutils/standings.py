@@ -16,6 +16,9 @@ from lazyutils.metrics import collect_seeds, over_seeds
 from lazyutils.plots import percent
 from lazyutils.run import flag
 
+RECOLORED = "corrected_recoloring"
+"""The best method with the recolouring penalty."""
+
 Figures = Mapping[str, float]
 Grid = Mapping[str, Mapping[float, Mapping[str, Any]]]
 """Collected figures by method and by one setting's value."""
@@ -98,6 +101,21 @@ def grid_table(grid: Grid, setting: str) -> str:
             if row := values.get(value):
                 hard, easy = cell(row["hard_accuracy"]), cell(row["easy_accuracy"])
                 lines.append(f"| {value:,} | {ENTRIES[method].title} | {hard} | {easy} |")
+    return "\n".join(lines)
+
+
+def shift_table(table: Mapping[str, Mapping[str, Any]], oracle: Mapping[str, Any]) -> str:
+    """Markdown: ERM, the best method and the recolouring penalty beside it on shifted hard images, and the oracle; then
+    what the penalty is worth in colours never seen, over pairs of the same seeds."""
+    rows = {ENTRIES[name].title: table[name] for name in ("erm", BEST, RECOLORED) if name in table} | {"Oracle": oracle}
+    lines = ["| | hard | ten colours never seen | texture three times as strong |", "|---|--:|--:|--:|"]
+    for title, row in rows.items():
+        shifted = " | ".join(cell(row[key]) for key in ("hard_accuracy", "unseen_colours", "texture_shift"))
+        lines.append(f"| {title} | {shifted} |")
+    if RECOLORED in table:
+        penalized, alone = (table[name]["unseen_colours"]["values"] for name in (RECOLORED, BEST))
+        gain = verdict(paired(penalized, alone[: len(penalized)]))
+        lines += ["", f"In colours never seen, the recolouring penalty beside the correction {gain}."]
     return "\n".join(lines)
 
 

@@ -195,7 +195,9 @@ plots.show(
 #
 # ## The winner
 # Logit correction adds log P(label | critic's class) to the logits during training: what the shortcut explains need
-# not be learnt. Few images contradict the shortcut, so we also show those more often, and correct for that.
+# not be learnt. Few images contradict the shortcut, so we also show those more often, and correct for that. This
+# presumes nothing about the shortcut but that it is easy. Who knows that it is one colour for the whole image can add
+# the recolouring penalty (`corrected_recoloring`).
 
 # %% tags=["hide-input"]
 display(Markdown(plots.source(interventions.logit_correction)))
@@ -279,7 +281,8 @@ plots.show(
 # between the oracle with 3,000 and with 12,000: what counts is the number of exceptions.
 #
 # The last table asks the networks above about hard digits in colours that no training image had, and on a background
-# three times as noisy.
+# three times as noisy. Unseen colours are what the recolouring penalty is for; where its row is in the league, it is
+# compared in pairs.
 
 # %% tags=["hide-input"]
 over_bias = standings.along(plan["bias"], done["bias"], "bias", own_bias)
@@ -300,20 +303,14 @@ if len(sizes) > 1:
 
 # %%
 best, plain = table[league.BEST], table["erm"]
-shift_rows = [
-    f"| {name} | {plots.mean_sd(row['hard_accuracy'])} | {plots.mean_sd(row['unseen_colours'])} "
-    f"| {plots.mean_sd(row['texture_shift'])} |"
-    for name, row in {"ERM": plain, "best": best, "oracle": held["oracle"]}.items()
-]
-head = "| | hard | ten colours never seen | texture three times as strong |\n|---|--:|--:|--:|\n"
-display(Markdown(head + "\n".join(shift_rows)))
+display(Markdown(standings.shift_table(table, held["oracle"])))
 
 # %% [markdown]
 # ## Try it
 # - `-p critic color`: a perfect informer. How much was LazyCNN's imperfection costing?
 # - `-p epochs 25`: the few conflicting images need time.
-# - `-y 'methods: [logit_correction, corrected_teacher]'`: the correction without resampling; and with a teacher, the
-#   moving average of the network itself, whose answers it is to agree with.
+# - `-y 'methods: [logit_correction, corrected_recoloring, corrected_teacher]'`: the correction without resampling; with
+#   the recolouring penalty; and with a teacher, the moving average of the network itself, whose answers it shall share.
 # - `-y 'methods: [erm_augmented, study_penalty_augmented]'`: does the study's penalty help once the digits move?
 
 # %% [markdown]
@@ -375,15 +372,27 @@ task.finish(results | {"bias": over_bias, "size": over_size, "critics": watched}
 # | 0.125 | 16 | 98.24% | .0805 | 99.2% |
 #
 # The likelihood was to decide before the second and third line were trained, and it decides little: accuracies differ
-# by four images. Half as many epochs again (one network), an average over more steps, and true colours as the critic
-# (two networks) gained one image or none. The last made the conflicting images likelier all the same, and a second
-# generation of critics comes near them: taught the committee's answers in place of the labels, both in as many steps as
-# with 12,000 images, it finds 99% of the conflicting images instead of 93 to 97%. The choice was not blind. Earlier
-# editions had shown the last two lines' rules on the hard set (98.72% and 98.65% with 57,000 images), and one network
-# of the first had been seen there (98.85%).
+# by four images. An average over more steps and true colours as the critic (two networks) gained one image or none.
+# The last made the conflicting images likelier all the same, and a second generation of critics comes near them: taught
+# the committee's answers in place of the labels, both in as many steps as with 12,000 images, it finds 99% of the
+# conflicting images instead of 93 to 97%. The choice was not blind. Earlier editions had shown the last two lines'
+# rules on the hard set (98.72% and 98.65% with 57,000 images), and one network of the first had been seen there
+# (98.85%).
+#
+# What do 57,000 images lack? With 48,000, and judged as in the table, half as many epochs again left the conflicting
+# images at 98.30% (three networks; others 99.1%), twice the learning rate with less weight decay at the same 98.2% (one
+# network), and the mean answer of three to five networks won at most one image a seed: what these get wrong is much the
+# same. A last layer taught anew without the correction, on states from which the directions that tell the critic's
+# class were removed, found its way back to colour (12,000 images, one network).
+#
+# The recolouring penalty beside the correction was tried at every second step: on two seeds the conflicting images went
+# from 98.2% and 98.4% to 98.2% and 99.1%. With 12,000 images and a penalty at every step they went, on two seeds and by
+# their true colours, from 97.1% and 97.6% to 97.6% and 97.7%. Their likelihood did not move. That was enough to make it
+# a row. With half or a fifth of the correction and a penalty of weight 10 or 30 in place of 3, the others rose from
+# 98.5% to 99.4% and 99.7%, but the conflicting ones came to 97.1% and 96.2% (12,000 images, one network each).
 #
 # The recipe was tuned on easy images outside the subset, partly with their true colours, for the best method; all rows
-# share its budget. Results on the hard set that were lower than hoped are why the search went on six times, though no
+# share its budget. Results on the hard set that were lower than hoped are why the search went on seven times, though no
 # candidate was compared there.
 #
 # With the literature's q of 0.7, LazyCNN as the critic may never answer one of the digits and call all its images

@@ -315,6 +315,21 @@ def test_gap_closed_runs_from_erm_to_oracle():
     assert table["x"]["hard_difference"]["mean"] == pytest.approx(0.05)
 
 
+def test_shifts_are_told_with_what_the_recoloring_penalty_is_worth():
+    def row(*unseen):
+        runs = [{"hard_accuracy": 0.9, "unseen_colours": value, "texture_shift": 0.8} for value in unseen]
+        return standings.collect_seeds(runs)
+
+    table = {"x": row(0.1), "erm": row(0.5, 0.6), league.BEST: row(0.80, 0.81, 0.7)}
+    plain = standings.shift_table(table, row(0.9)).splitlines()
+    assert plain[2] == "| ERM + BatchNorm (study) | 90.0 ± 0.0 | 55.0 ± 7.1 | 80.0 ± 0.0 |"
+    assert plain[-1] == "| Oracle | 90.0 | 90.0 | 80.0 |" and len(plain) == 5
+    told = standings.shift_table(table | {standings.RECOLORED: row(0.90, 0.92)}, row(0.9)).splitlines()
+    assert told[4].startswith("| Logit correction + resampling + recolouring | 90.0")
+    pair = standings.verdict(standings.paired([0.90, 0.92], [0.80, 0.81]))
+    assert told[-1].endswith(f"beside the correction {pair}.") and "+10.5" in pair
+
+
 def test_selection_on_the_hard_set_takes_the_luckiest_run():
     runs = {
         "a": [
