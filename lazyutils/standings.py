@@ -94,13 +94,13 @@ def along(points: Sequence[Point], figures: Sequence[Figures], key: str, own: An
 
 
 def grid_table(grid: Grid, setting: str) -> str:
-    """Markdown: hard and easy accuracy, one line a value of ``setting`` and a method."""
-    lines = [f"| {setting} | method | hard | easy |", "|--:|---|--:|--:|"]
+    """Markdown: accuracy on hard, easy and unseen colours, one line a value of ``setting`` and a method."""
+    lines = [f"| {setting} | method | hard | easy | ten colours never seen |", "|--:|---|--:|--:|--:|"]
     for value in sorted({value for values in grid.values() for value in values}):
         for method, values in grid.items():
             if row := values.get(value):
-                hard, easy = cell(row["hard_accuracy"]), cell(row["easy_accuracy"])
-                lines.append(f"| {value:,} | {ENTRIES[method].title} | {hard} | {easy} |")
+                found = (cell(row[key]) for key in ("hard_accuracy", "easy_accuracy", "unseen_colours"))
+                lines.append(f"| {value:,} | {ENTRIES[method].title} | {' | '.join(found)} |")
     return "\n".join(lines)
 
 

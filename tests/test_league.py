@@ -266,14 +266,17 @@ def test_plan_shares_points_and_leaves_out_impossible_ones():
 def test_figures_along_a_setting():
     points = [league.Point("erm", seed, train_size=size) for size in (2000, 500) for seed in (0, 1)]
     points += [league.Point(league.BEST, 0, train_size=2000)]
-    figures = [{"hard_accuracy": value, "easy_accuracy": 0.99} for value in (0.8, 0.6, 0.5, 0.3, 0.97)]
+    figures = [
+        {"hard_accuracy": value, "easy_accuracy": 0.99, "unseen_colours": value / 2}
+        for value in (0.8, 0.6, 0.5, 0.3, 0.97)
+    ]
     grid = standings.along(points, figures, "train_size", 2000)
     assert list(grid["erm"]) == [500, 2000] and grid["erm"][500]["hard_accuracy"]["values"] == [0.5, 0.3]
     assert list(standings.along(points[:1], figures[:1], "bias", 0.95)["erm"]) == [0.95]
     *_, few, many, best = standings.grid_table(grid, "training images").splitlines()
-    assert few == "| 500 | ERM + BatchNorm (study) | 40.0 ± 14.1 | 99.0 ± 0.0 |"
-    assert many == "| 2,000 | ERM + BatchNorm (study) | 70.0 ± 14.1 | 99.0 ± 0.0 |"
-    assert best == "| 2,000 | Logit correction + resampling | 97.0 | 99.0 |"
+    assert few == "| 500 | ERM + BatchNorm (study) | 40.0 ± 14.1 | 99.0 ± 0.0 | 20.0 ± 7.1 |"
+    assert many == "| 2,000 | ERM + BatchNorm (study) | 70.0 ± 14.1 | 99.0 ± 0.0 | 35.0 ± 7.1 |"
+    assert best == "| 2,000 | Logit correction + resampling | 97.0 | 99.0 | 48.5 |"
     figure = plots_league.curves_over(grid, "training images", "Title", log=True)
     lines = {line.get_label(): list(line.get_ydata()) for line in figure.axes[0].lines}
     assert lines["ERM + BatchNorm (study)"] == pytest.approx([40, 70])
