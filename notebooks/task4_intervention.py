@@ -389,8 +389,9 @@ task.finish(results | {"bias": over_bias, "size": over_size, "critics": watched}
 # The recolouring penalty beside the correction was tried at every second step: on two seeds the conflicting images went
 # from 98.2% and 98.4% to 98.2% and 99.1%. With 12,000 images and a penalty at every step they went, on two seeds and by
 # their true colours, from 97.1% and 97.6% to 97.6% and 97.7%. Their likelihood did not move. That was enough to make it
-# a row. On the hard set it then won nothing; what it won is colours never seen, by which it wasn't chosen. With half or a fifth of the correction and a penalty of weight 10 or 30 in place of 3, the others rose from
-# 98.5% to 99.4% and 99.7%, but the conflicting ones came to 97.1% and 96.2% (12,000 images, one network each).
+# a row. On the hard set it then won nothing; what it won is colours never seen, by which it wasn't chosen. With half or
+# a fifth of the correction and a penalty of weight 10 or 30 in place of 3, the others rose from 98.5% to 99.4% and
+# 99.7%, but the conflicting ones came to 97.1% and 96.2% (12,000 images, one network each).
 #
 # The recipe was tuned on easy images outside the subset, partly with their true colours, for the best method; all rows
 # share its budget. Results on the hard set that were lower than hoped are why the search went on seven times, though no
