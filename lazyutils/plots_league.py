@@ -8,7 +8,7 @@ from typing import Any
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import LogLocator, MaxNLocator
 from torch import Tensor
 
 from lazyutils.data import ColoredDigits
@@ -97,30 +97,39 @@ def interval_half_width(figure: Mapping[str, Any]) -> float | None:
 
 
 def curves_over(grid: Grid, xlabel: str, title: str, log: bool) -> Figure:
-    """Hard accuracy against one quantity, a line a method, every run a dot; ``log`` spaces the axis by its logarithm,
-    otherwise the given values stand side by side."""
-    figure, axes = plt.subplots(figsize=(7.5, 3.6))
+    """Hard images against one quantity, a line a method, every run a dot, methods a little apart where they coincide.
+
+    ``log``: errors, with both axes logarithmic; otherwise accuracies, and the quantity's values stand side by side.
+    """
+    figure, axes = plt.subplots(figsize=(7.5, 3.9))
     ticks = sorted({value for points in grid.values() for value in points})
-    place = {value: value if log else position for position, value in enumerate(ticks)}
-    for (method, points), color, marker in zip(grid.items(), METHOD_COLORS, MARKERS, strict=False):
-        xs, hard = list(points), [found["hard_accuracy"] for found in points.values()]
-        axes.plot(
-            [place[x] for x in xs],
-            [100 * found["mean"] for found in hard],
-            color=color,
-            marker=marker,
-            ms=5,
-            label=ENTRIES[method].title,
-        )
+    for order, (method, points) in enumerate(grid.items()):
+        aside = order - (len(grid) - 1) / 2
+        xs = [x * 1.03**aside if log else ticks.index(x) + 0.05 * aside for x in points]
+        hard = [found["hard_accuracy"] for found in points.values()]
+        color, marker = METHOD_COLORS[order % len(METHOD_COLORS)], MARKERS[order % len(MARKERS)]
+        means = [percent_of(found["mean"], log) for found in hard]
+        axes.plot(xs, means, color=color, marker=marker, ms=5, label=ENTRIES[method].title)
         for x, found in zip(xs, hard, strict=True):
-            axes.scatter([place[x]] * found["n"], 100 * np.array(found["values"]), color=color, s=8, alpha=0.5)
+            runs = [percent_of(value, log) for value in found["values"]]
+            axes.scatter([x] * found["n"], runs, color=color, s=8, alpha=0.5)
     if log:
-        axes.set_xscale("log")
-    axes.set_xticks([place[x] for x in ticks], [f"{x:,}" if log else f"{x:g}" for x in ticks])
+        axes.set(xscale="log", yscale="log")
+        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.yaxis.set_major_formatter("{x:g}")
+        axes.set_xticks(ticks, [f"{x:,}" for x in ticks])
+    else:
+        axes.set_xticks(range(len(ticks)), [f"{x:g}" for x in ticks])
+        axes.set_ylim(0, 102)
     axes.minorticks_off()
-    axes.set(xlabel=xlabel, ylabel="hard accuracy (%)", title=title, ylim=(0, 102))
-    axes.legend(loc="lower left")
+    axes.set(xlabel=xlabel, ylabel="hard error (%)" if log else "hard accuracy (%)", title=title)
+    axes.legend(loc="upper right" if log else "lower left")
     return figure
+
+
+def percent_of(accuracy: float, error: bool) -> float:
+    """An accuracy in percent, or its error."""
+    return 100 * (1 - accuracy if error else accuracy)
 
 
 def inside_bars(networks: Mapping[str, Mapping[str, float]]) -> Figure:

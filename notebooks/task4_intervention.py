@@ -297,8 +297,9 @@ if len(biases) > 1:
 if len(sizes) > 1:
     plots.show(
         plots_league.curves_over(over_size, "training images", "Against the number of images", log=True),
-        caption="Hard accuracy against the number of training images, at the data set's own bias.",
-        alt="Hard accuracy rises with the number of training images for every method.",
+        caption="Errors on hard images against the number of training images, at the data set's own bias (both axes "
+        "logarithmic). Small dots are single networks.",
+        alt="The error falls with the number of training images for every method.",
     )
     display(Markdown(standings.grid_table(over_size, "training images")))
 

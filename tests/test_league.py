@@ -279,7 +279,12 @@ def test_figures_along_a_setting():
     assert best == "| 2,000 | Logit correction + resampling | 97.0 | 99.0 | 48.5 |"
     figure = plots_league.curves_over(grid, "training images", "Title", log=True)
     lines = {line.get_label(): list(line.get_ydata()) for line in figure.axes[0].lines}
-    assert lines["ERM + BatchNorm (study)"] == pytest.approx([40, 70])
+    assert lines["ERM + BatchNorm (study)"] == pytest.approx([60, 30])
+    figure = plots_league.curves_over(grid, "share", "Title", log=False)
+    lines = {line.get_label(): line for line in figure.axes[0].lines}
+    assert list(lines["ERM + BatchNorm (study)"].get_ydata()) == pytest.approx([40, 70])
+    places = [lines[league.ENTRIES[method].title].get_xdata()[-1] for method in ("erm", league.BEST)]
+    assert 0 < places[1] - places[0] < 0.1
 
 
 def test_slurm_dry_run(tmp_path):
